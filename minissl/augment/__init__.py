@@ -1,1 +1,27 @@
-"""augment."""
+"""Batched image transformations, without gradients: how the views of a positive pair are made.
+
+Images are float32 (N, H, W, C) in [0, 1] on either backend, and come back as new float32 arrays on the same one.
+Whatever is random differs from image to image and is drawn from the host generator `rng`; how many numbers a call
+draws depends on the number of images only, so the same seed gives two sensors or seasons the same augmentation.
+"""
+
+from minissl.augment.color import color_jitter, grayscale, solarize
+from minissl.augment.filtering import gaussian_blur, resize
+from minissl.augment.geometry import horizontal_flip, quarter_turns, random_resized_crop, vertical_flip
+from minissl.augment.statistics import channel_statistics, standardize, to_float, unstandardize
+
+__all__ = [
+    "channel_statistics",
+    "color_jitter",
+    "gaussian_blur",
+    "grayscale",
+    "horizontal_flip",
+    "quarter_turns",
+    "random_resized_crop",
+    "resize",
+    "solarize",
+    "standardize",
+    "to_float",
+    "unstandardize",
+    "vertical_flip",
+]

@@ -1,10 +1,10 @@
 """Where arrays live: NumPy on the host, or CuPy on a GPU. The only package that knows one from the other.
 
-    backend.use("cupy")             from now on; also `with backend.use("cupy"): ...` and MINISSL_BACKEND=cupy
-    backend.current()               the Backend on which new tensors are made
-    backend.of(array)               the Backend that holds this array; ops ask it for `.xp` and for kernels
-    backend.to_device(array)        a host array to the current backend
-    backend.to_host(array)          any array to NumPy
+backend.use("cupy")             from now on; also `with backend.use("cupy"): ...` and MINISSL_BACKEND=cupy
+backend.current()               the Backend on which new tensors are made
+backend.of(array)               the Backend that holds this array; ops ask it for `.xp` and for kernels
+backend.to_device(array)        a host array to the current backend
+backend.to_host(array)          any array to NumPy
 """
 
 import os
@@ -63,7 +63,9 @@ class use:
     def __enter__(self) -> Backend:
         return self.backend
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         global _current
         _current = self._before
 
@@ -83,7 +85,9 @@ def of(array: Array) -> Backend:
             return backend
     if isinstance(array, np.ndarray | np.generic):
         return get("numpy")
-    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}; make it one with `minissl.Tensor(...)`")
+    raise TypeError(
+        f"expected a NumPy or CuPy array, got {type(array).__name__}; make it one with `minissl.Tensor(...)`"
+    )
 
 
 def to_host(array: Array) -> np.ndarray:

@@ -1,1 +1,82 @@
-"""data."""
+"""Data: embedded scenes, folders of images, stacks of arrays and named downloads, all as a DataSet; and the Loader.
+
+data = open_data("scenes", size=64)                  or "eurosat", or a path
+for batch in Loader(data.part("train"), 256).epoch(0):
+    batch["images"]                                  (256, 64, 64, C)
+"""
+
+import os
+from pathlib import Path
+
+from minissl.data.dataset import PARTS, DataSet
+from minissl.data.download import DOWNLOADS, DownloadFailed, fetch
+from minissl.data.folder import BadFile, read_folder
+from minissl.data.loader import Loader
+from minissl.data.splits import hashed_parts
+from minissl.data.stack import read_stack, write_stack
+
+__all__ = [
+    "DOWNLOADS",
+    "PARTS",
+    "BadFile",
+    "DataSet",
+    "DownloadFailed",
+    "Loader",
+    "fetch",
+    "hashed_parts",
+    "open_data",
+    "read_folder",
+    "read_stack",
+    "write_stack",
+]
+
+
+def open_data(
+    name_or_path: str | os.PathLike[str],
+    size: int = 64,
+    seed: int = 0,
+    count: int = 2000,
+    workers: int = 2,
+    skip_bad_files: bool = False,
+) -> DataSet:
+    """Open a data set by name or path; the result always has "images" and "part".
+
+        "scenes"                   `count` embedded scenes of `size` pixels, drawn from `seed`
+        "eurosat"                  a named download (`DOWNLOADS`), then as a folder
+        PATH                       a folder of images, decoded to `size` (see `read_folder`)
+        PATH.npz, PATH.npy, PATH   a stack, or a folder that holds images.npy, as it is: `size` is not used
+
+    A name wins over a folder of that name; write "./scenes" for the folder. Images are uint8, except in stacks, which
+    keep their type. A set without a split of its own gets a fixed one, by a hash of what tells its places apart: each
+    row's "location" if it has any, else its "path", else its row number. Raises ValueError for anything else, and
+    what the reader of each kind raises.
+    """
+    if name_or_path == "scenes":
+        from minissl.data import scenes
+
+        dataset = scenes.generate(count, size=size, seed=seed)
+    elif name_or_path in DOWNLOADS:
+        dataset = read_folder(fetch(str(name_or_path)), size, workers, skip_bad_files)
+    else:
+        path = Path(name_or_path).expanduser()
+        if path.suffix in (".npz", ".npy") or (path / "images.npy").is_file():
+            dataset = read_stack(path)
+        elif path.is_dir():
+            dataset = read_folder(path, size, workers, skip_bad_files)
+        else:
+            names = ", ".join(map(repr, ("scenes", *DOWNLOADS)))
+            raise ValueError(
+                f"data {str(name_or_path)!r} is neither a name nor a path that exists; expected one of {names}, "
+                "a folder of images, a .npz or .npy file, or a folder with images.npy"
+            )
+    if "part" not in dataset:
+        dataset.arrays["part"] = hashed_parts(_names(dataset))
+    return dataset
+
+
+def _names(dataset: DataSet) -> list[str]:
+    """What tells the places of a data set apart, as text."""
+    for key in ("location", "path"):
+        if key in dataset:
+            return [str(row) for row in dataset[key].tolist()]
+    return [str(row) for row in range(len(dataset))]

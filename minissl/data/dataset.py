@@ -1,26 +1,38 @@
 """A data set: equally long arrays that belong together, by name."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 PARTS = ("train", "validation", "test")
+MEMORY_LIMIT = 2 * 2**30
 
 
 class DataSet:
     """Equally long host arrays by name: always "images", (N, H, W, C), and often "labels", (N,), and "part", (N,).
 
-    Arrays may be memory-mapped; nothing is read before it is indexed. `classes[label]` is a label's name;
-    `part` holds an index into `PARTS`. Raises ValueError when the arrays differ in length.
+    Arrays may be memory-mapped; nothing is read before it is indexed. `classes[label]` is a label's name, `part` holds
+    an index into `PARTS`, and `skipped` says "path: reason" for every file that was left out because it could not be
+    used. Raises ValueError when the arrays differ in length or the images have no four axes.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] = (), name: str = "data") -> None:
-        lengths = {key: len(array) for key, array in arrays.items()}
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        classes: tuple[str, ...] = (),
+        name: str = "data",
+        skipped: Sequence[str] = (),
+    ) -> None:
         if "images" not in arrays:
-            raise ValueError(f"a data set needs an array 'images', got {sorted(arrays)}")
+            raise ValueError(f"data set {name!r} needs an array 'images', got {sorted(arrays)}")
+        if arrays["images"].ndim != 4:
+            shape = arrays["images"].shape
+            raise ValueError(f"the images of data set {name!r} must be (N, H, W, C), got shape {shape}; reshape them")
+        lengths = {key: len(array) if array.ndim else "a single value" for key, array in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the arrays of data set {name!r} must be equally long, got {lengths}")
-        self.arrays, self.classes, self.name = dict(arrays), classes, name
+        self.arrays, self.classes, self.name, self.skipped = dict(arrays), classes, name, list(skipped)
 
     def __len__(self) -> int:
         return len(self.arrays["images"])
@@ -35,11 +47,12 @@ class DataSet:
 
     @property
     def channels(self) -> int:
+        """C, the number of bands of an image."""
         return self["images"].shape[-1]
 
     def select(self, index: np.ndarray) -> "DataSet":
-        """The rows `index` (integers or a mask) of every array, copied into memory."""
-        return DataSet({key: array[index] for key, array in self.arrays.items()}, self.classes, self.name)
+        """The rows `index` (integers or a mask) of every array, copied; what is too large for memory goes to a file."""
+        return DataSet({key: _take(a, index) for key, a in self.arrays.items()}, self.classes, self.name, self.skipped)
 
     def part(self, name: str) -> "DataSet":
         """The rows of one of the parts "train", "validation", "test"."""
@@ -49,3 +62,22 @@ class DataSet:
         if not len(chosen):
             raise ValueError(f"part {name!r} of data set {self.name!r} is empty; it has {len(self)} rows in all")
         return chosen
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype, memory_limit: int = MEMORY_LIMIT) -> np.ndarray:
+    """An array to fill: in memory, or, above `memory_limit` bytes, mapped onto a nameless temporary file.
+
+    The file lies where Python's `tempfile` puts it (set TMPDIR to choose a disk) and is gone with the array.
+    """
+    if dtype.itemsize * int(np.prod(shape, dtype=np.int64)) <= memory_limit:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(prefix="minissl-") as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _take(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    rows = np.arange(len(array))[index]
+    taken = allocate((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), 1024):  # in blocks, because indexing makes a copy in memory first
+        taken[start : start + 1024] = array[rows[start : start + 1024]]
+    return taken

@@ -1,1 +1,6 @@
-"""losses."""
+"""The losses of the tutorial. Each returns a scalar Tensor."""
+
+from minissl.losses.classification import cross_entropy
+from minissl.losses.softmax import nt_xent
+
+__all__ = ["cross_entropy", "nt_xent"]

@@ -1,1 +1,6 @@
-"""models."""
+"""Networks made of layers."""
+
+from minissl.models.mlp import mlp
+from minissl.models.resnet import ResNet, resnet18
+
+__all__ = ["ResNet", "mlp", "resnet18"]

@@ -1,1 +1,107 @@
-"""ops."""
+"""Differentiable functions of tensors, each an equation beside its derivatives.
+
+Every function takes tensors, arrays or numbers, and returns a Tensor; shapes broadcast as in NumPy. This module also
+binds the operators and the common methods onto Tensor: `x @ W + b` calls `matmul` and `add`.
+"""
+
+from minissl.ops.arithmetic import add, divide, maximum, minimum, multiply, negative, power, subtract, where
+from minissl.ops.convolution import conv2d
+from minissl.ops.elementwise import absolute, clip, exp, log, log1p, relu, sigmoid, softplus, sqrt, tanh
+from minissl.ops.linear import linear, matmul
+from minissl.ops.normalization import batch_norm, l2_normalize
+from minissl.ops.pooling import average_pool2d, max_pool2d
+from minissl.ops.reduction import logsumexp, max, mean, min, sum, var
+from minissl.ops.shaping import (
+    astype,
+    broadcast_to,
+    concatenate,
+    flip,
+    getitem,
+    pad,
+    reshape,
+    split,
+    stack,
+    transpose,
+)
+from minissl.ops.softmax import log_softmax, softmax
+from minissl.tensor import Tensor
+
+__all__ = [
+    "absolute",
+    "add",
+    "astype",
+    "average_pool2d",
+    "batch_norm",
+    "broadcast_to",
+    "clip",
+    "concatenate",
+    "conv2d",
+    "divide",
+    "exp",
+    "flip",
+    "getitem",
+    "l2_normalize",
+    "linear",
+    "log",
+    "log1p",
+    "log_softmax",
+    "logsumexp",
+    "matmul",
+    "max",
+    "max_pool2d",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "multiply",
+    "negative",
+    "pad",
+    "power",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "softmax",
+    "softplus",
+    "split",
+    "sqrt",
+    "stack",
+    "subtract",
+    "sum",
+    "tanh",
+    "transpose",
+    "var",
+    "where",
+]
+
+_methods = {
+    "__add__": add,
+    "__radd__": lambda a, b: add(b, a),
+    "__sub__": subtract,
+    "__rsub__": lambda a, b: subtract(b, a),
+    "__mul__": multiply,
+    "__rmul__": lambda a, b: multiply(b, a),
+    "__truediv__": divide,
+    "__rtruediv__": lambda a, b: divide(b, a),
+    "__matmul__": matmul,
+    "__rmatmul__": lambda a, b: matmul(b, a),
+    "__pow__": power,
+    "__neg__": negative,
+    "__abs__": absolute,
+    "__getitem__": getitem,
+    "sum": sum,
+    "mean": mean,
+    "max": max,
+    "min": min,
+    "var": var,
+    "exp": exp,
+    "log": log,
+    "sqrt": sqrt,
+    "reshape": lambda x, *shape: reshape(x, shape[0] if isinstance(shape[0], tuple) else shape),
+    "transpose": lambda x, *axes: transpose(x, axes or None),
+    "T": property(transpose),
+    "astype": astype,
+}
+for _name, _method in _methods.items():
+    setattr(Tensor, _name, _method)
+# An array on the left, `array + tensor`, must leave the operation to Tensor instead of looping over its elements.
+Tensor.__array_ufunc__ = None  # type: ignore[attr-defined]

@@ -1,0 +1,126 @@
+"""What a backend is: an array module, copies between host and device, and the few computations that need speed.
+
+Each kernel stands here in its textbook form, a few lines of `xp` that any backend can run and that a reader can check
+against the equation. `cpu/` and `gpu/` override those that gain; a test holds every override equal to the form here.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+
+from minissl.backend.windows import Window, crop, pad
+
+Array = Any  # a numpy.ndarray or a cupy.ndarray: no type covers both
+
+
+class Backend:
+    """One place where arrays live. `xp` is its array module, numpy or cupy."""
+
+    name: str
+    xp: Any
+
+    def to_host(self, array: Array) -> np.ndarray:
+        raise NotImplementedError(f"backend {self.name!r} must say how an array comes to host memory")
+
+    def to_device(self, array: Any) -> Array:
+        raise NotImplementedError(f"backend {self.name!r} must say how a host array comes to it")
+
+    def synchronize(self) -> None:
+        """Wait until everything that was asked for has been computed (needed before reading a clock)."""
+
+    def training_run(self) -> AbstractContextManager[None]:
+        """Enter around a loop of many steps: settings that pay off when made once instead of once per kernel."""
+        return nullcontext()
+
+    # -- elementwise --------------------------------------------------------------------------------------------------
+
+    def elementwise(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        """function(*arrays) for a function that treats every element alike, so that it may run slice by slice."""
+        return function(*arrays)
+
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
+        """As `elementwise`, for a function that writes into its arrays (an optimizer's rule)."""
+        function(*arrays)
+
+    # -- matrix product -----------------------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """(..., M, K) @ (..., K, N) -> (..., M, N), leading axes broadcast."""
+        return self.xp.matmul(a, b)
+
+    # -- convolution: x (N, H, W, C), w (kh, kw, C/groups, O), y (N, OH, OW, O) ---------------------------------------
+
+    def conv2d(self, x: Array, w: Array, window: Window, groups: int = 1) -> Array:
+        """y[n,i,j,o] = Σ_pqc x[n, i·s + p·d, j·s + q·d, c] w[p,q,c,o], x padded with zeros."""
+        windows = window.view(self.xp, pad(self.xp, x, window.padding))  # (N, OH, OW, kh, kw, C)
+        if groups == 1:
+            return self.xp.tensordot(windows, w, ((3, 4, 5), (0, 1, 2)))
+        windows = windows.reshape(*windows.shape[:5], groups, -1)  # (N, OH, OW, kh, kw, G, C/G)
+        w = w.reshape(*w.shape[:3], groups, -1)  # (kh, kw, C/G, G, O/G)
+        y = self.xp.einsum("nijpqgc,pqcgo->nijgo", windows, w)
+        return y.reshape(*y.shape[:3], -1)
+
+    def conv2d_input_gradient(
+        self, g: Array, w: Array, shape: tuple[int, ...], window: Window, groups: int = 1
+    ) -> Array:
+        """dx: every output gradient goes back, through the weight's transpose, to the pixels it was computed from."""
+        N, _H, _W, C = shape
+        _, OH, OW, O = g.shape
+        dx = pad(self.xp, self.xp.zeros(shape, g.dtype), window.padding)
+        for p in range(window.size[0]):
+            for q in range(window.size[1]):
+                wt = w[p, q].reshape(-1, groups, O // groups)  # (C/G, G, O/G)
+                back = self.xp.einsum("nijgo,cgo->nijgc", g.reshape(N, OH, OW, groups, -1), wt)
+                dx[window.tap(p, q, OH, OW)] += back.reshape(N, OH, OW, C)
+        return crop(dx, window.padding)
+
+    def conv2d_weight_gradient(self, x: Array, g: Array, window: Window, groups: int = 1) -> Array:
+        """dw[p,q,c,o] = Σ_nij x[n, i·s + p·d, j·s + q·d, c] g[n,i,j,o]"""
+        windows = window.view(self.xp, pad(self.xp, x, window.padding))  # (N, OH, OW, kh, kw, C)
+        if groups == 1:
+            return self.xp.tensordot(windows, g, ((0, 1, 2), (0, 1, 2)))
+        windows = windows.reshape(*windows.shape[:5], groups, -1)  # (N, OH, OW, kh, kw, G, C/G)
+        dw = self.xp.einsum("nijpqgc,nijgo->pqcgo", windows, g.reshape(*g.shape[:3], groups, -1))
+        return dw.reshape(*dw.shape[:3], -1)
+
+    # -- pooling ------------------------------------------------------------------------------------------------------
+
+    def max_pool2d(self, x: Array, window: Window) -> Array:
+        """The largest value of each window: (N, H, W, C) -> (N, OH, OW, C). A border never wins."""
+        return window.view(self.xp, pad(self.xp, x, window.padding, -self.xp.inf)).max(axis=(3, 4))
+
+    def max_pool2d_gradient(self, g: Array, x: Array, y: Array, window: Window) -> Array:
+        """The gradient goes to the pixel that won; where several tie, to the first in reading order."""
+        padded = pad(self.xp, x, window.padding, -self.xp.inf)
+        dx = self.xp.zeros(padded.shape, g.dtype)
+        unclaimed = self.xp.ones(y.shape, bool)
+        for p in range(window.size[0]):
+            for q in range(window.size[1]):
+                tap = window.tap(p, q, *y.shape[1:3])
+                won = (padded[tap] == y) & unclaimed
+                dx[tap] += g * won
+                unclaimed &= ~won
+        return crop(dx, window.padding)
+
+    # -- batch normalization: x (N, ..., C), statistics (C,) ----------------------------------------------------------
+
+    def batch_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
+        """y = γ (x − μ)/√(σ² + ε) + β over every axis but the last. Returns y, μ, σ² (biased)."""
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axis=axes)
+        variance = ((x - mean) ** 2).mean(axis=axes)
+        return gamma * (x - mean) / self.xp.sqrt(variance + epsilon) + beta, mean, variance
+
+    def batch_norm_gradient(
+        self, g: Array, x: Array, gamma: Array, mean: Array, variance: Array, epsilon: float
+    ) -> tuple[Array, Array, Array]:
+        """With x̂ = (x − μ)/σ:  dβ = Σg,  dγ = Σg·x̂,  dx = γ/σ (g − dβ/M − x̂ dγ/M),  M values per channel."""
+        axes = tuple(range(x.ndim - 1))
+        M = x.size // x.shape[-1]
+        deviation = self.xp.sqrt(variance + epsilon)
+        normalized = (x - mean) / deviation
+        dbeta = g.sum(axis=axes)
+        dgamma = (g * normalized).sum(axis=axes)
+        return gamma / deviation * (g - dbeta / M - normalized * (dgamma / M)), dgamma, dbeta

@@ -1,0 +1,59 @@
+"""NumPy on the host: the textbook kernels of `base.py`, and faster forms of those that gain."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+from minissl.backend.base import Array, Backend
+from minissl.backend.cpu import convolution, normalization, threads
+from minissl.backend.windows import Window
+
+
+class NumpyBackend(Backend):
+    name = "numpy"
+    xp = np
+
+    def to_host(self, array: Array) -> np.ndarray:
+        return np.asarray(array)
+
+    def to_device(self, array: Any) -> np.ndarray:
+        return np.asarray(array)
+
+    def training_run(self) -> AbstractContextManager[None]:
+        return threads.one_blas_thread()
+
+    def elementwise(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        return threads.elementwise(function, *arrays)
+
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
+        threads.update(function, *arrays)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return threads.matmul(a, b)
+
+    def conv2d(self, x: Array, w: Array, window: Window, groups: int = 1) -> Array:
+        if groups > 1:
+            return super().conv2d(x, w, window, groups)
+        return convolution.conv2d(x, w, window)
+
+    def conv2d_input_gradient(
+        self, g: Array, w: Array, shape: tuple[int, ...], window: Window, groups: int = 1
+    ) -> Array:
+        if groups > 1:
+            return super().conv2d_input_gradient(g, w, shape, window, groups)
+        return convolution.input_gradient(g, w, shape, window)
+
+    def conv2d_weight_gradient(self, x: Array, g: Array, window: Window, groups: int = 1) -> Array:
+        if groups > 1:
+            return super().conv2d_weight_gradient(x, g, window, groups)
+        return convolution.weight_gradient(x, g, window)
+
+    def batch_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
+        return normalization.batch_norm(x, gamma, beta, epsilon)
+
+    def batch_norm_gradient(
+        self, g: Array, x: Array, gamma: Array, mean: Array, variance: Array, epsilon: float
+    ) -> tuple[Array, Array, Array]:
+        return normalization.batch_norm_gradient(g, x, gamma, mean, variance, epsilon)

@@ -1,0 +1,239 @@
+"""Folders of images: PATH/<class>/image.jpg, as EuroSAT, RSSCN7 and UC Merced come.
+
+A set is read in two passes. The first opens every file and looks at its header only, so that the common size and kind
+are known; the second decodes. A file that doesn't fit is never repaired in silence: it is either an error, which lists
+all such files with a remedy for each, or skipped, counted and listed.
+"""
+
+import logging
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from minissl.data.dataset import MEMORY_LIMIT, DataSet, allocate
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
+LAYOUT = "PATH/<class>/image.jpg, PATH/{train,validation,test}/<class>/image.jpg, or without labels PATH/image.jpg"
+PART_FOLDERS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}  # folder name -> index into PARTS
+MAX_PIXELS = 50_000_000
+KINDS = {"L": "grey", "P": "palette", "1": "1-bit", "RGBA": "transparent RGB", "LA": "transparent grey"}
+
+logger = logging.getLogger("minissl.data")
+Result = TypeVar("Result")
+
+
+class BadFile(ValueError):
+    """A file or class folder that cannot be used: its `path`, and why, and what to do about it."""
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(f"{path}: {reason}; {remedy}")
+        self.path = path
+
+
+class Found(NamedTuple):
+    """An image file and what its folders say of it: a class name and an index into PARTS, or None."""
+
+    path: Path
+    class_name: str | None
+    part: int | None
+
+
+class Header(NamedTuple):
+    """What the first pass learns of an image: Pillow's mode, and its size, width first."""
+
+    mode: str
+    size: tuple[int, int]
+
+
+def read_folder(
+    path: str | os.PathLike[str],
+    size: int,
+    workers: int = 2,
+    skip_bad_files: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    memory_limit: int = MEMORY_LIMIT,
+) -> DataSet:
+    """Decode a folder of images into "images", (N, size, size, C) uint8, in the order of their paths.
+
+    Also "path", (N,), relative to the folder; "labels", (N,) int64, into the sorted class names, if there are class
+    folders; "part", (N,) uint8, if the top folders are called train, validation (or val) and test. An image that is
+    not square is cropped to its middle square, then resized by antialiased bilinear filtering. Hidden files, links and
+    files without one of the `EXTENSIONS` are not looked at. `workers` threads decode. Above `memory_limit` bytes the
+    images are mapped onto a temporary file.
+
+    All images must be 8-bit RGB, or all 8-bit grey (C = 1), and of one size: whatever most of them are. Bad files are
+    those that differ, cannot be decoded or exceed `max_pixels` (or Pillow's own, higher limit), and class folders
+    without images. They raise one ValueError that lists them, or with `skip_bad_files` are listed in
+    `DataSet.skipped` and in one warning of the logger "minissl.data".
+    """
+    root = Path(path).expanduser()
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    found, bad = _find(root)
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(workers, 1)) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        headers = _each(pool, lambda entry: _read_header(entry.path, max_pixels), found, bad)
+        channels = len(_common((header.mode for header in headers.values()), "RGB"))  # 1 for "L", grey
+        rows = {entry: row for row, entry in enumerate(_alike(headers, bad))}
+        images = allocate((len(rows), size, size, channels), np.dtype(np.uint8), memory_limit)
+
+        def decode(entry: Found) -> int:
+            images[rows[entry]] = _decode(entry.path, size).reshape(size, size, channels)
+            return rows[entry]
+
+        decoded = _each(pool, decode, rows, bad)
+
+    bad.sort(key=lambda error: error.path)
+    if bad and not skip_bad_files:
+        raise ValueError(_listed(bad, len(found), root)) from bad[0]
+    if not decoded:
+        raise ValueError(f"{root}: no image is left after skipping {len(bad)} bad files, the first: {bad[0]}")
+    if bad:
+        logger.warning("%s: skipped %d bad files\n  %s", root, len(bad), "\n  ".join(map(str, bad)))
+    for new, old in enumerate(decoded.values()):  # close the gaps of undecodable files, in place: memory may be short
+        if new != old:
+            images[new] = images[old]
+
+    arrays = {"images": images[: len(decoded)], "path": np.array([_relative(entry.path, root) for entry in decoded])}
+    classes = sorted({entry.class_name for entry in decoded if entry.class_name is not None})
+    if classes:
+        labels = {name: label for label, name in enumerate(classes)}
+        arrays["labels"] = np.array([labels[entry.class_name or ""] for entry in decoded], np.int64)
+    if found[0].part is not None:
+        arrays["part"] = np.array([entry.part for entry in decoded], np.uint8)
+    return DataSet(arrays, tuple(classes), root.resolve().name, [str(error) for error in bad])
+
+
+def _find(root: Path) -> tuple[list[Found], list[BadFile]]:
+    """All image files below `root`, in the order of their paths, and what doesn't fit the layout."""
+    if not root.is_dir():
+        raise ValueError(f"{root} is {'a file' if root.exists() else 'not there'}; expected a folder: {LAYOUT}")
+    images, folders = _listing(root)
+    names = {folder.name.lower() for folder in folders}
+    bad: list[BadFile] = []
+    if "train" in names and names <= PART_FOLDERS.keys():
+        found = [entry for f in folders for entry in _find_classes(f, PART_FOLDERS[f.name.lower()], bad)]
+        bad += [BadFile(image, "lies beside the parts", "move it into one of them, or away") for image in images]
+    else:
+        found = _find_classes(root, None, bad)
+    if not found and not bad:
+        raise ValueError(f"{root} holds no images {EXTENSIONS} (hidden files and links don't count); expected {LAYOUT}")
+    if len({entry.class_name is None for entry in found}) > 1:
+        raise ValueError(f"{root} has parts with and parts without class folders; expected {LAYOUT}")
+    return found, bad
+
+
+def _find_classes(folder: Path, part: int | None, bad: list[BadFile]) -> list[Found]:
+    images, class_folders = _listing(folder)
+    if not class_folders:
+        return [Found(image, None, part) for image in images]
+    bad += [BadFile(image, "lies beside the class folders", "move it into one of them, or away") for image in images]
+    found = []
+    for class_folder in class_folders:
+        inside, deeper = _listing(class_folder)
+        found += [Found(image, class_folder.name, part) for image in inside]
+        if deeper:
+            remedy = f"give {class_folder} as PATH if its folders are the classes, else move their images up"
+            bad.append(BadFile(class_folder, f"a class folder that holds a folder, {deeper[0].name!r}", remedy))
+        elif not inside:
+            bad.append(BadFile(class_folder, "a class folder without images", "add its images, or remove it"))
+    return found
+
+
+def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images and the folders in a folder, by name, less what is hidden or a link."""
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    entries = [entry for entry in entries if not (entry.name.startswith((".", "__")) or entry.is_symlink())]
+    images = [entry for entry in entries if entry.suffix.lower() in EXTENSIONS and entry.is_file()]
+    return images, [entry for entry in entries if entry.is_dir()]
+
+
+def _read_header(path: Path, max_pixels: int) -> Header:
+    """The first pass. Raises BadFile for all that isn't an 8-bit RGB or grey image of at most `max_pixels`."""
+    if path.stat().st_size == 0:
+        raise BadFile(path, "an empty file (0 bytes)", "download it again, or remove it")
+    try:
+        with Image.open(path) as image:
+            # Pillow cuts a 16-bit RGB image to 8 bits without a word; only the mode in the file, "RGB;16B", tells.
+            mode, size, stored = image.mode, image.size, str([tile[3] for tile in image.tile])
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise BadFile(path, f"too large an image ({error})", "cut it into tiles") from error
+    except Exception as error:  # decoders raise nearly anything on bytes they don't expect
+        raise BadFile(path, f"not a readable image ({error})", "download it again, or remove it") from error
+    if size[0] * size[1] > max_pixels:
+        raise BadFile(path, f"too large an image ({_pixels(size)}, at most {max_pixels:,} in all)", "cut it into tiles")
+    if ";16" in mode + stored or mode in ("I", "F"):
+        raise BadFile(path, "a 16-bit (or deeper) image", "scale its values to 0..255 and convert it to 8-bit RGB")
+    if mode not in ("RGB", "L"):
+        raise BadFile(path, f"a {KINDS.get(mode, mode)} image", "convert it to 8-bit RGB")
+    return Header(mode, size)
+
+
+def _alike(headers: dict[Found, Header], bad: list[BadFile]) -> list[Found]:
+    """The entries that are of the most common mode and size; the others are appended to `bad`."""
+    mode = _common((header.mode for header in headers.values()), "RGB")
+    size = _common((header.size for header in headers.values()), (0, 0))
+    kind, alike = KINDS.get(mode, mode), []
+    for entry, header in headers.items():
+        if header.mode != mode:
+            reason = f"expected {kind} like the others, got {KINDS.get(header.mode, header.mode)}"
+            bad.append(BadFile(entry.path, reason, f"convert it to 8-bit {kind}"))
+        elif header.size != size:
+            reason = f"expected {_pixels(size)} like the others, got {_pixels(header.size)}"
+            bad.append(BadFile(entry.path, reason, "resize or crop it, or remove it"))
+        else:
+            alike.append(entry)
+    return alike
+
+
+def _decode(path: Path, size: int) -> np.ndarray:
+    """The second pass: the middle square of an image, resized to (size, size) or (size, size, 3) uint8."""
+    try:
+        with Image.open(path) as image:
+            image.draft(None, (2 * size, 2 * size))  # JPEG only: decode at 1/2, 1/4 or 1/8 where that still suffices
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            square = image.crop((left, top, left + side, top + side))
+            return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+    except Exception as error:  # as in _read_header
+        raise BadFile(path, f"a truncated or corrupt image ({error})", "download it again, or remove it") from error
+
+
+def _each(
+    pool: ThreadPoolExecutor, function: Callable[[Found], Result], entries: Iterable[Found], bad: list[BadFile]
+) -> dict[Found, Result]:
+    """The function's result for every entry; a BadFile is appended to `bad`, so that it doesn't hide the next one."""
+    futures = {entry: pool.submit(function, entry) for entry in entries}
+    results = {}
+    for entry, future in futures.items():
+        try:
+            results[entry] = future.result()
+        except BadFile as error:
+            bad.append(error)
+    return results
+
+
+def _listed(bad: list[BadFile], count: int, root: Path, most: int = 10) -> str:
+    lines = [f"{len(bad)} bad files among the {count} images of {root}:", *map(str, bad[:most])]
+    more = [f"and {len(bad) - most} more"] if len(bad) > most else []
+    return "\n  ".join([*lines, *more]) + "\nmend them as said, or skip them: --skip-bad-files (skip_bad_files=True)"
+
+
+def _common(values: Iterable[Result], otherwise: Result) -> Result:
+    """The most common value (on a tie, the first such)."""
+    return (Counter(values).most_common(1) or [(otherwise, 0)])[0][0]
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]} pixels (H x W)"
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

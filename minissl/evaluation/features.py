@@ -1,0 +1,45 @@
+"""Features of a data set under an encoder."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from minissl import backend
+from minissl.nn import Module
+from minissl.tensor import Tensor, no_grad
+
+
+class Labelled(NamedTuple):
+    """Features x (N, D) and their class numbers y (N,), both on the host."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+def extract(
+    encoder: Module, images: np.ndarray, prepare: Callable[[backend.Array], backend.Array], batch_size: int = 256
+) -> np.ndarray:
+    """encoder(prepare(images)) for images (N, H, W, C), batch by batch, as float32 (N, D) on the host.
+
+    The encoder runs in evaluation mode (BatchNorm uses its running averages), without a graph, and is left in the mode
+    in which it was found.
+    """
+    training = encoder.training
+    encoder.eval()
+    with no_grad(), backend.current().training_run():
+        batches = [
+            backend.to_host(encoder(Tensor(prepare(backend.to_device(images[i : i + batch_size])))).data)
+            for i in range(0, len(images), batch_size)
+        ]
+    encoder.train(training)
+    return np.concatenate(batches).reshape(len(images), -1)
+
+
+def standardize(x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Features with mean 0 and deviation 1 in x (N, D), and the others by x's statistics: no test row is looked at."""
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    deviation = np.where(
+        deviation > 1e-6 * max(1e-12, float(deviation.max())), deviation, 1
+    )  # constant features stay 0
+    return tuple((a - mean) / deviation for a in (x, *others))

@@ -1,0 +1,101 @@
+"""The linear probe: how well a linear classifier separates the classes in a frozen feature space."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from minissl.evaluation.features import Labelled, standardize
+
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+class Probe(NamedTuple):
+    """Accuracy on the test rows, in [0, 1], and the L2 penalty that was best on the validation rows."""
+
+    accuracy: float
+    penalty: float
+
+
+def linear_probe(
+    train: Labelled, validation: Labelled, test: Labelled, penalties: tuple[float, ...] = PENALTIES
+) -> Probe:
+    """Multinomial logistic regression on standardised features; the penalty is chosen on the validation rows.
+
+    The test rows are looked at once, with the chosen penalty. Deterministic: a convex problem, solved from zero.
+    """
+    K = int(max(train.y.max(), validation.y.max(), test.y.max())) + 1
+    x, x_validation, x_test = standardize(train.x.astype(np.float64), validation.x, test.x)
+    best: tuple[float, float, np.ndarray] | None = None
+    weights = np.zeros((x.shape[1] + 1, K))
+    for penalty in sorted(penalties, reverse=True):  # each solution starts the search for the next, weaker penalty
+        weights = logistic_regression(x, train.y, K, penalty, weights)
+        accuracy = _accuracy(x_validation, validation.y, weights)
+        if best is None or accuracy > best[0]:
+            best = accuracy, penalty, weights
+    if best is None:
+        raise ValueError("linear_probe: expected at least one penalty, got none")
+    return Probe(_accuracy(x_test, test.y, best[2]), best[1])
+
+
+def _accuracy(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+    return float(((x @ weights[:-1] + weights[-1]).argmax(axis=1) == y).mean())
+
+
+def logistic_regression(x: np.ndarray, y: np.ndarray, K: int, penalty: float, start: np.ndarray) -> np.ndarray:
+    """argmin over W (D + 1, K) of mean cross entropy(x W[:-1] + W[-1], y) + penalty/2 ‖W[:-1]‖²."""
+    N = len(x)
+    target = np.eye(K)[y]
+
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        W = flat.reshape(start.shape)
+        logits = x @ W[:-1] + W[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        error = (np.exp(log_p) - target) / N  # (N, K)
+        gradient = np.concatenate([x.T @ error + penalty * W[:-1], error.sum(axis=0, keepdims=True)])
+        return -(target * log_p).sum() / N + 0.5 * penalty * (W[:-1] ** 2).sum(), gradient.ravel()
+
+    return lbfgs(value_and_gradient, start.ravel()).reshape(start.shape)
+
+
+def lbfgs(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    start: np.ndarray,
+    iterations: int = 200,
+    memory: int = 10,
+    tolerance: float = 1e-5,
+) -> np.ndarray:
+    """Minimise a smooth convex function that returns its value and gradient.
+
+    Newton's direction −H⁻¹g, with H⁻¹ built from the last `memory` steps s and gradient changes y (the two-loop
+    recursion), and a step that is halved until the value falls enough. Stops when no |gradient| is above `tolerance`.
+    (Liu and Nocedal, 1989)
+    """
+    w, (value, g) = start.copy(), function(start)
+    history: list[tuple[np.ndarray, np.ndarray]] = []
+    for _ in range(iterations):
+        if np.abs(g).max() <= tolerance:
+            break
+        direction, alphas = -g, []
+        for s, y in reversed(history):
+            alphas.append(s @ direction / (s @ y))
+            direction = direction - alphas[-1] * y
+        if history:
+            s, y = history[-1]
+            direction = direction * (s @ y / (y @ y))
+        else:
+            direction = direction / max(1.0, np.abs(g).sum())
+        for (s, y), alpha in zip(history, reversed(alphas), strict=True):
+            direction = direction + (alpha - y @ direction / (s @ y)) * s
+        slope, length = g @ direction, 1.0
+        while True:
+            new, (new_value, new_g) = w + length * direction, function(w + length * direction)
+            if new_value <= value + 1e-4 * length * slope or length < 1e-10:
+                break
+            length *= 0.5
+        s, y = new - w, new_g - g
+        if s @ y > 1e-12 * (y @ y):  # curvature must be positive, as it is for a convex function
+            history = [*history, (s, y)][-memory:]
+        w, value, g = new, new_value, new_g
+    return w

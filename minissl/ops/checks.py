@@ -1,0 +1,81 @@
+"""What ops ask of their arguments, and the errors that say which op, what it expected, what came and the remedy."""
+
+from typing import Any
+
+from minissl import backend
+from minissl.tensor import Tensor, as_tensor
+
+
+def operands(op: str, *values: Any) -> tuple[Tensor, ...]:
+    """All values as tensors of one backend, whose shapes broadcast. Python numbers take the tensors' type.
+
+    A number never promotes: x (float32) * 0.5 stays float32. Raises TypeError for two backends, ValueError for shapes.
+    """
+    tensors = [value if isinstance(value, Tensor | int | float) else as_tensor(value) for value in values]
+    arrays = [value.data for value in tensors if isinstance(value, Tensor)]
+    if not arrays:
+        return tuple(as_tensor(value) for value in values)
+    home = backend.of(arrays[0])
+    for array in arrays[1:]:
+        if type(array) is not type(arrays[0]) and (other := backend.of(array)) is not home:
+            raise TypeError(
+                f"{op}: expected all arrays on one backend, got {home.name} and {other.name}; use backend.to_device"
+            )
+    dtype = home.xp.result_type(*arrays) if len(arrays) > 1 else arrays[0].dtype
+    result = tuple(
+        value if isinstance(value, Tensor) else Tensor(home.xp.asarray(value, _scalar_type(value, dtype)))
+        for value in tensors
+    )
+    broadcast_shape(op, *(tensor.shape for tensor in result))
+    return result
+
+
+def _scalar_type(value: float, dtype: Any) -> Any:
+    if dtype.kind == "f" or (dtype.kind in "iu" and not isinstance(value, float)):
+        return dtype
+    return "float32" if isinstance(value, float) else None
+
+
+def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all `shapes` broadcast to. Raises ValueError when they do not."""
+    ndim = max(map(len, shapes))
+    result = []
+    for sizes in zip(*((1,) * (ndim - len(shape)) + shape for shape in shapes), strict=True):
+        distinct = {n for n in sizes if n != 1}
+        if len(distinct) > 1:
+            raise ValueError(
+                f"{op}: expected shapes that broadcast (equal, or 1, from the last axis on), "
+                f"got {' and '.join(map(str, shapes))}; reshape one of them"
+            )
+        result.append(distinct.pop() if distinct else 1)
+    return tuple(result)
+
+
+def floating(op: str, value: Any) -> Tensor:
+    """`value` as a floating-point tensor. Raises TypeError for integers and booleans."""
+    tensor = as_tensor(value)
+    if tensor.dtype.kind != "f":
+        raise TypeError(f"{op}: expected floating-point numbers, got {tensor.dtype}; use .astype('float32')")
+    return tensor
+
+
+def dimensions(op: str, tensor: Tensor, layout: str) -> None:
+    """Raise ValueError unless the tensor has as many axes as `layout`, such as "N H W C", names."""
+    if tensor.ndim != len(layout.split()):
+        raise ValueError(f"{op}: expected a tensor ({', '.join(layout.split())}), got shape {tensor.shape}")
+
+
+def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    """The axes as distinct non-negative numbers; None means all. Raises ValueError for one that does not exist."""
+    axes = tuple(range(ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) != len(axes):
+        raise ValueError(f"{op}: expected distinct axes between {-ndim} and {ndim - 1}, got {axis}")
+    return tuple(a % ndim for a in axes)
+
+
+def pair(op: str, name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+    """An int or a pair (vertical, horizontal) as a pair. Raises ValueError below `least`."""
+    two = (value, value) if isinstance(value, int) else tuple(value)
+    if len(two) != 2 or min(two) < least:
+        raise ValueError(f"{op}: expected {name} to be an int or a pair of ints, each at least {least}, got {value}")
+    return two

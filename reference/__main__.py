@@ -1,0 +1,138 @@
+"""python -m reference                    lists the chapters
+python -m reference simclr             runs one, on generated scenes
+python -m reference simclr --help      shows its settings
+"""
+
+import ast
+import importlib
+import pkgutil
+import sys
+import time
+from pathlib import Path
+
+import tyro
+
+from minissl import augment, backend, checkpoint, data
+from minissl.backend import BackendUnavailable
+from reference import report
+from reference.method import Inputs, Method
+from reference.settings import Settings, resumed, save_form
+from reference.trainer import Interrupted, Progress, train
+
+PARTS = {
+    "foundations": "Representation learning",
+    "pretext": "Pretext tasks",
+    "contrastive": "Contrastive learning",
+    "earth": "Earth observation",
+}
+
+
+def chapters() -> dict[str, list[tuple[str, str]]]:
+    """For each part of the tutorial its chapters: (module name, first line of its docstring)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for part in PARTS:
+        folder = Path(__file__).parent / part
+        for module in pkgutil.iter_modules([str(folder)]):
+            text = ast.get_docstring(ast.parse((folder / f"{module.name}.py").read_text())) or ""
+            found.setdefault(part, []).append((module.name, text.splitlines()[0] if text else ""))
+    return found
+
+
+def find(name: str) -> type[Method]:
+    """The method of a chapter: the subclass of Method that its file defines."""
+    for part, entries in chapters().items():
+        if name in dict(entries):
+            module = importlib.import_module(f"reference.{part}.{name}")
+            for value in vars(module).values():
+                if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
+                    return value
+    known = ", ".join(name for entries in chapters().values() for name, _ in entries)
+    raise ValueError(f"there is no chapter {name!r}; choose one of: {known}")
+
+
+def overview() -> str:
+    lines = ["usage: python -m reference CHAPTER [--help] [settings]"]
+    for part, entries in chapters().items():
+        lines += ["", PARTS[part], *(f"  {name:24}{line}" for name, line in entries)]
+    return "\n".join(lines)
+
+
+def parse(chapter: type[Method], name: str, arguments: list[str]) -> Settings:
+    """Settings from the command line; with --resume those of the earlier run."""
+    description = sys.modules[chapter.__module__].__doc__
+    config = tyro.cli(chapter.settings, prog=f"python -m reference {name}", description=description, args=arguments)
+    if config.resume is None:
+        return config
+    given = {
+        flag[2:].split("=")[0].replace("-", "_").removeprefix("no_") for flag in arguments if flag.startswith("--")
+    }
+    return resumed(config, given)
+
+
+def run(chapter: type[Method], name: str, config: Settings) -> None:
+    """Data, training, probes and pictures of one chapter."""
+    backend.use(config.backend)
+    out = config.out or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    if config.resume is None and (out / "config.json").exists():
+        raise ValueError(
+            f"--out: {str(out)!r} holds a run already; continue it with --resume {out}, or name another folder"
+        )
+    images = data.open_data(
+        config.data, config.image_size, config.seed, config.scenes, config.workers, config.skip_bad_files
+    )
+    training = images.part("train")
+    mean, deviation = augment.channel_statistics(training["images"])
+    method = report.build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(out / "config.json", {"chapter": name} | save_form(config))
+    print(f"{name}: {len(training)} training images of {training['images'].shape[1:]}, results in {out}")
+    report.examples(method, training, out)
+
+    try:
+        progress = train(method, training, config, out)
+        report.curve(out, {})
+        found = report.probes(chapter, method, images, config, out) if "labels" in images else {}
+    except Interrupted:
+        print(f"\nInterrupted; everything is saved. Continue with: python -m reference {name} --resume {out}")
+        raise SystemExit(130) from None
+    summarise(name, config, len(training), progress, found, out)
+
+
+def summarise(name: str, config: Settings, count: int, progress: Progress, found: dict, out: Path) -> None:
+    """results.json, and the same on the screen."""
+    images_per_second = config.epochs * (count // config.batch_size) * config.batch_size / progress.seconds
+    loading_share = progress.loading_seconds / progress.seconds
+    results = {
+        "chapter": name,
+        "data": config.data,
+        "backend": config.backend,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "seconds": progress.seconds,
+        "images_per_second": images_per_second,
+        "loading_share": loading_share,
+        "probes": found,
+    }
+    checkpoint.write_json(out / "results.json", results)
+    print(
+        f"\nTrained for {progress.seconds:.0f} s, {images_per_second:.0f} images/s; "
+        f"loading and augmenting took {100 * loading_share:.0f}% of it."
+    )
+    print(report.table(found) if found else "No labels, so no probes.")
+    print(f"Pictures: {out}/examples.png, curve.png" + (", embedding.png" if found else ""))
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return
+    name, *rest = arguments
+    try:
+        chapter = find(name)
+        run(chapter, name, parse(chapter, name, rest))
+    except (ValueError, BackendUnavailable, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

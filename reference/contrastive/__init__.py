@@ -1,0 +1,1 @@
+"""Contrastive learning: pull views of one image together, push other images away."""

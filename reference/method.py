@@ -1,0 +1,71 @@
+"""Method: what the trainer asks of every chapter."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minissl import backend, nn
+from minissl.augment import standardize, to_float
+from minissl.data.loader import Batch
+from minissl.optim import Optimizer
+from minissl.tensor import Tensor
+from reference.settings import Settings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a method knows of its data: channels C, their mean and deviation over the training images, class names."""
+
+    channels: int
+    mean: list[float]
+    deviation: list[float]
+    classes: tuple[str, ...]
+
+
+class Method(nn.Module):
+    """One way of learning from images. A chapter writes `views` and `loss`, and sets `encoder`, which remains.
+
+    Everything that must survive an interruption is a parameter or a buffer of the method: weights, queues, banks.
+    """
+
+    settings: type[Settings] = Settings
+    encoder: nn.Module
+
+    def __init__(self, config: Any, inputs: Inputs) -> None:
+        self.config, self.inputs = config, inputs
+
+    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
+        """What one step learns from: a raw batch, images (N, H, W, C) and more, to inputs on the current backend."""
+        raise TypeError(f"{type(self).__name__} must define views(batch, rng)")
+
+    def loss(self, views: tuple[Any, ...]) -> Tensor:
+        """The scalar to minimise."""
+        raise TypeError(f"{type(self).__name__} must define loss(views)")
+
+    def after_step(self) -> None:
+        """Momentum encoders, queues and banks follow here, after the weights have moved."""
+
+    def training_step(self, views: tuple[Any, ...], optimizer: Optimizer) -> dict[str, float]:
+        """One update; returns what is logged. Methods that play two networks against each other override it."""
+        loss = self.loss(views)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}; lower --learning-rate or raise the temperature")
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        self.after_step()
+        return {"loss": value}
+
+    def raw(self, batch: Batch) -> backend.Array:
+        """A batch's images on the current backend, float32 in [0, 1] (or in the units of the data)."""
+        return to_float(backend.to_device(batch["images"]))
+
+    def standardize(self, images: backend.Array) -> backend.Array:
+        """Images with mean 0 and deviation 1 per channel of the training images: what networks take."""
+        return standardize(images, self.inputs.mean, self.inputs.deviation)
+
+    def prepare(self, images: backend.Array) -> backend.Array:
+        """Stored images to what the encoder takes when it is evaluated: no augmentation."""
+        return self.standardize(to_float(images))

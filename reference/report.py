@@ -1,0 +1,101 @@
+"""What a finished run is worth: probes beside honest baselines, pictures, and results.json."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minissl import augment, backend, evaluation, random, viz
+from minissl.data import DataSet
+from minissl.evaluation import Labelled
+from reference.method import Inputs, Method
+from reference.settings import Settings
+from reference.supervised import Supervised
+from reference.trainer import read_metrics, train
+
+PIXELS = 16  # side to which images are reduced when their raw pixels are the features
+
+
+def probes(chapter: type[Method], method: Method, data: DataSet, config: Settings, out: Path) -> dict[str, Any]:
+    """Accuracy of a linear probe and of nearest neighbours, on features of four origins, all on the same test images.
+
+    pretrained: this run's encoder.  random: the same encoder untrained.  pixels: the images themselves, at 16x16.
+    supervised: the same encoder trained on the training labels for as many epochs (its linear probe only).
+    """
+    parts = {name: data.part(name) for name in ("train", "validation", "test")}
+
+    def labelled(features: Any) -> list[Labelled]:
+        return [Labelled(features(part["images"]), part["labels"]) for part in parts.values()]
+
+    def under(encoder: Any) -> list[Labelled]:
+        return labelled(lambda images: evaluation.extract(encoder, images, method.prepare))
+
+    untrained = build(chapter, config, method.inputs)
+    supervised = build(chapter, config, method.inputs)
+    width = evaluation.extract(supervised.encoder, parts["test"]["images"][:1], method.prepare).shape[1]
+    classifier = Supervised(config, method.inputs, supervised.encoder, width)
+    print("The same encoder on the labels, for comparison:")
+    train(classifier, parts["train"], config, out, "supervised_")
+
+    features = {
+        "pretrained": under(method.encoder),
+        "random": under(untrained.encoder),
+        "pixels": labelled(raw_pixels),
+        "supervised": under(classifier.encoder),
+    }
+    linear = {origin: evaluation.linear_probe(*rows).accuracy for origin, rows in features.items()}
+    knn = {origin: evaluation.knn(rows[0], rows[2]) for origin, rows in features.items() if origin != "supervised"}
+    test = features["pretrained"][2]
+    title = "Test images in the pre-trained encoder's features"
+    viz.embedding_plot(test.x, test.y, data.classes, out / "embedding.png", title)
+    return {"linear": linear, "knn": knn}
+
+
+def build(chapter: type[Method], config: Settings, inputs: Inputs) -> Method:
+    """The method as it starts: the seed alone decides its weights."""
+    random.seed(config.seed)
+    return chapter(config, inputs)
+
+
+def raw_pixels(images: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) reduced to 16x16 pixels, as rows (N, 256·C)."""
+    small = [
+        backend.to_host(augment.resize(augment.to_float(backend.to_device(images[i : i + 512])), PIXELS))
+        for i in range(0, len(images), 512)
+    ]
+    return np.concatenate(small).reshape(len(images), -1)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The probes as a person reads them, accuracies in per cent."""
+    origins = list(results["linear"])
+    lines = ["".join([f"{'accuracy, %':14}", *(f"{origin:>12}" for origin in origins)])]
+    for probe, found in results.items():
+        cells = (f"{100 * found[origin]:12.1f}" if origin in found else f"{'':>12}" for origin in origins)
+        lines.append("".join([f"{probe:14}", *cells]))
+    return "\n".join(lines)
+
+
+def curve(out: Path, references: dict[str, float]) -> None:
+    """The loss over epochs, with the value that no learning would give."""
+    history = read_metrics(out / "metrics.jsonl")
+    columns = {key: values for key, values in history.items() if key not in ("epoch", "seconds", "learning_rate")}
+    viz.curves(columns, out / "curve.png", "Training", x_values=history["epoch"], references=references)
+
+
+def examples(method: Method, data: DataSet, out: Path, count: int = 6) -> None:
+    """What goes into the network: some images, each beside its views."""
+    batch = {key: array[:count] for key, array in data.arrays.items()}
+    views = method.views(batch, random.seed(method.config.seed))
+    columns = [method.raw(batch)]
+    for view in views:
+        if getattr(view, "ndim", 0) == 4:
+            columns.append(augment.unstandardize(view, method.inputs.mean, method.inputs.deviation))
+    rows = np.stack([visible(backend.to_host(column)) for column in columns], axis=1)  # (count, views + 1, H, W, 3)
+    titles = ["image", *(f"view {i}" for i in range(1, len(columns)))]
+    viz.image_grid(rows, out / "examples.png", column_titles=titles, title="What the network sees")
+
+
+def visible(images: np.ndarray) -> np.ndarray:
+    """Images of any number of channels as three (or one) that a screen shows, in [0, 1]."""
+    return np.clip(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], 0, 1)

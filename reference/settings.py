@@ -1,0 +1,76 @@
+"""The settings that every chapter shares. Each becomes a flag of the command and a line of its --help."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """What a run is made of. A chapter's Config adds its own fields and changes defaults."""
+
+    # Images to learn from: "scenes" (generated), "eurosat" (downloaded), or a path to class folders or a stack
+    data: str = "scenes"
+    # How many scenes to generate; other data come as they are
+    scenes: int = 3000
+    # Side of an image in pixels; folders are resized to it, scenes generated at it
+    image_size: int = 64
+    # Leave out files that cannot be used, and list them, instead of stopping
+    skip_bad_files: bool = False
+    # Where arrays live: NumPy on the CPU or CuPy on a GPU
+    backend: Literal["numpy", "cupy"] = "numpy"
+    # How often every training image is seen
+    epochs: int = 20
+    # Images in a step
+    batch_size: int = 256
+    # Update rule
+    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
+    # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
+    learning_rate: float = 0.1
+    # Epochs of linear warm-up
+    warmup_epochs: int = 1
+    # L2 penalty on matrices and kernels (biases and norm layers have none)
+    weight_decay: float = 1e-4
+    # Decides initial weights, order and augmentations; the same seed gives the same run
+    seed: int = 0
+    # Threads that read data ahead
+    workers: int = 1
+    # Folder for what the run leaves; by default runs/<chapter>/<time>
+    out: Path | None = None
+    # Folder of an interrupted run to continue; its own settings are used
+    resume: Path | None = None
+
+
+FREE_ON_RESUME = {"resume", "out", "workers"}  # these change nothing in the result
+
+
+def save_form(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON holds them, without those that only say where and how to run."""
+    values = dataclasses.asdict(settings)
+    return {key: value for key, value in values.items() if key not in FREE_ON_RESUME}
+
+
+def resumed(settings: Settings, given: set[str]) -> Settings:
+    """The settings of the run in `settings.resume`, to continue it exactly.
+
+    given: the fields that the user set on the command line. Raises ValueError when one contradicts the run, since a
+    run continued under other settings would be neither the old one nor a new one.
+    """
+    folder = Path(settings.resume)  # type: ignore[arg-type]
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"--resume: expected the folder of an earlier run, with config.json, got {str(folder)!r}")
+    saved = json.loads(file.read_text())
+    for key in sorted(given - FREE_ON_RESUME):
+        if getattr(settings, key) != saved.get(key):
+            raise ValueError(
+                f"--resume continues {str(folder)!r} as it was, with {key} = {saved.get(key)!r}, "
+                f"not {getattr(settings, key)!r}; leave the flag out, or start a new run"
+            )
+    known = {field.name for field in dataclasses.fields(settings)}
+    if unknown := set(saved) - {"chapter", *known}:
+        raise ValueError(f"--resume: {str(file)!r} has settings that this version does not know: {sorted(unknown)}")
+    values = {key: value for key, value in saved.items() if key in known}
+    return dataclasses.replace(settings, **values, out=folder)

@@ -1,0 +1,28 @@
+"""Supervised training of the same encoder on the same labels: the yardstick beside every chapter's number."""
+
+from typing import Any
+
+import numpy as np
+
+from minissl import augment, backend, losses, nn
+from minissl.data.loader import Batch
+from minissl.tensor import Tensor
+from reference.method import Inputs, Method
+
+
+class Supervised(Method):
+    """Cross entropy of a linear classifier on the encoder, with crops, flips and quarter turns."""
+
+    def __init__(self, config: Any, inputs: Inputs, encoder: nn.Module, features: int) -> None:
+        super().__init__(config, inputs)
+        self.encoder = encoder
+        self.classifier = nn.Linear(features, len(inputs.classes))
+
+    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
+        images = augment.random_resized_crop(self.raw(batch), rng, scale=(0.5, 1.0))
+        images = augment.quarter_turns(augment.horizontal_flip(images, rng), rng)
+        return self.standardize(images), backend.to_device(batch["labels"])
+
+    def loss(self, views: tuple[Any, ...]) -> Tensor:
+        images, labels = views
+        return losses.cross_entropy(self.classifier(self.encoder(Tensor(images))), labels)

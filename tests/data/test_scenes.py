@@ -1,0 +1,156 @@
+"""Scenes: the same place every time, split by location, every class there, and colour alone does not tell them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minissl.data import scenes
+from minissl.data.scenes.layout import COVERS, DETAIL
+from minissl.data.scenes.render import BANDS, draw_sky, reflectance
+from minissl.data.scenes.terrain import fractal_noise, hillshade
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Six hundred locations of one world."""
+    return scenes.generate(600, size=64, seed=3)
+
+
+def test_arrays_have_the_promised_shapes_and_types(world):
+    """Images are RGB bytes; labels, locations and parts are one per image."""
+    assert world["images"].shape == (600, 64, 64, 3) and world["images"].dtype == np.uint8
+    assert world["labels"].shape == (600,) and world["labels"].dtype == np.int64
+    assert world["location"].shape == (600, 2) and world["location"].dtype == np.float32
+    assert world["part"].shape == (600,) and world["part"].dtype == np.uint8
+    assert world.classes == scenes.CLASSES and len(scenes.CLASSES) == 10
+    assert np.abs(world["location"][:, 0]).max() <= 90 and np.abs(world["location"][:, 1]).max() <= 180
+
+
+def test_a_location_is_the_same_whatever_the_count(world):
+    """The first 7 of 600 are the 7 that one gets when asking for 7."""
+    few = scenes.generate(7, size=64, seed=3)
+    for key in world.arrays:
+        np.testing.assert_array_equal(few[key], world[key][:7])
+
+
+def test_another_seed_is_another_world(world):
+    """Nothing of one seed appears under the next."""
+    other = scenes.generate(7, size=64, seed=4)
+    assert not np.array_equal(other["labels"], world["labels"][:7])
+    assert all((a != b).any() for a, b in zip(other["images"], world["images"][:7], strict=True))
+    assert not np.intersect1d(other["location"][:, 0], world["location"][:, 0]).size
+
+
+def test_no_two_locations_are_alike(world):
+    """Six hundred locations are six hundred different pictures."""
+    assert len(np.unique(world["images"].reshape(600, -1), axis=0)) == 600
+
+
+def test_classes_are_balanced(world):
+    """Every ten consecutive locations hold each class once, in an order that differs from ten to ten."""
+    tens = world["labels"].reshape(-1, 10)
+    assert (np.sort(tens, axis=1) == np.arange(10)).all()
+    assert len(np.unique(tens, axis=0)) > 50
+
+
+def test_parts_cover_the_world_by_location():
+    """About 70, 10 and 20%; a location's part depends on seed and index alone, so no count or size moves it."""
+    parts = [scenes.locate(3, index, 16).part for index in range(1000)]
+    np.testing.assert_allclose(np.bincount(parts, minlength=3) / 1000, (0.7, 0.1, 0.2), atol=0.04)
+    assert scenes.generate(20, size=32, seed=3)["part"].tolist() == parts[:20]
+
+
+def test_the_parts_of_a_data_set_are_disjoint(world):
+    """No location is in two parts, and none is in no part."""
+    rows = [set(map(tuple, world.part(name)["location"].tolist())) for name in ("train", "validation", "test")]
+    assert sum(map(len, rows)) == len(set().union(*rows)) == 600
+
+
+@pytest.mark.parametrize("size", [16, 31, 32, 96])
+def test_any_size_works(size):
+    """Scenes of every class come in any size, with something to see in each."""
+    images = scenes.generate(10, size=size)["images"]
+    assert images.shape == (10, size, size, 3)
+    assert images.std(axis=(1, 2)).max(axis=1).min() > 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ({"count": 0}, "at least 1"),
+        ({"count": -3}, "at least 1"),
+        ({"size": 8}, "at least 16"),
+        ({"seed": -1}, "use 0"),
+    ],
+)
+def test_impossible_requests_name_the_remedy(wrong, remedy):
+    """What cannot be made is an error that says what can."""
+    with pytest.raises(ValueError, match=remedy):
+        scenes.generate(**({"count": 5, "size": 32, "seed": 0} | wrong))
+
+
+def test_a_map_names_its_covers_and_keeps_their_states_in_range():
+    """Every cell has one of the covers, a state from 0 to 1 and a height that is not absurd."""
+    for index in range(20):
+        canvas = scenes.locate(0, index, 32).canvas
+        assert canvas.cover.shape == (32 * DETAIL, 32 * DETAIL) and canvas.cover.max() < len(COVERS)
+        assert canvas.state.min() >= 0 and canvas.state.max() <= 1
+        assert canvas.height.min() >= 0 and canvas.height.max() < 40
+
+
+def test_a_location_renders_in_all_thirteen_bands():
+    """The same place can be seen in all bands, of which red, green and blue are three; water is dark in B8A."""
+    location = scenes.locate(0, int(np.flatnonzero(scenes.generate(10)["labels"] == scenes.CLASSES.index("shore"))[0]))
+    rng = np.random.default_rng(0)
+    seen = reflectance(location.canvas, location.relief, location.spectra, draw_sky(rng, location.latitude), rng)
+    assert seen.shape == (64, 64, len(BANDS)) and np.isfinite(seen).all()
+    water = location.canvas.cover[::DETAIL, ::DETAIL] == COVERS.index("water")
+    infrared = seen[..., BANDS.index("B8A")]
+    assert infrared[water].mean() < 0.5 * infrared[~water].mean()
+
+
+def test_slopes_facing_the_sun_are_brighter():
+    """Flat ground has light 1; with the sun in the east, ground that falls eastward gets more, westward less."""
+    east = np.tile(np.arange(8, dtype=np.float32), (8, 1))
+    flat, falling, rising = (hillshade(slope * east, 10.0, np.pi / 2, np.pi / 4) for slope in (0, -2, 2))
+    np.testing.assert_allclose(flat, 1)
+    assert falling.min() > 1 > rising.max()
+
+
+def test_fractal_noise_has_unit_deviation_and_the_asked_scale():
+    """Deviation near 1; neighbours agree the more, the wider the bumps."""
+    coarse, fine = (
+        np.stack([fractal_noise(np.random.default_rng(i), 64, spacing) for i in range(30)]) for spacing in (32, 4)
+    )
+    assert 0.7 < coarse.std() < 1.3 and 0.7 < fine.std() < 1.3
+    assert np.abs(np.diff(coarse)).mean() < 0.5 * np.abs(np.diff(fine)).mean()
+
+
+def colour_histogram(images):
+    """The share of each of 8 x 8 x 8 colours in every image: (N, 512)."""
+    red, green, blue = np.moveaxis(images // 32, -1, 0).astype(int)
+    colours = (red * 64 + green * 8 + blue).reshape(len(images), -1)
+    return np.stack([np.bincount(row, minlength=512) for row in colours]) / colours.shape[1]
+
+
+def test_colour_alone_does_not_tell_the_classes_apart(world):
+    """Ten nearest neighbours by colour histogram stay below one half: the rest must come from structure."""
+    histograms, known = colour_histogram(world["images"]), world["part"] != 2
+    distance = np.abs(histograms[~known, None] - histograms[known]).sum(axis=-1)  # (test, train)
+    nearest = world["labels"][known][np.argsort(distance, axis=1, kind="stable")[:, :10]]
+    votes = (nearest[..., None] == np.arange(10)).sum(axis=1)
+    accuracy = (votes.argmax(axis=1) == world["labels"][~known]).mean()
+    assert 0.15 < accuracy < 0.5
+
+
+def test_the_contact_sheet_is_written_where_asked(tmp_path):
+    """`python -m minissl.data.scenes PATH` writes a picture and prints its path."""
+    path = tmp_path / "pictures" / "scenes.png"
+    command = [sys.executable, "-m", "minissl.data.scenes", str(path), "--columns", "2", "--size", "32"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == str(path)
+    with Image.open(path) as sheet:
+        assert sheet.height > 10 * 64
