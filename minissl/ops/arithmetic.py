@@ -3,7 +3,7 @@
 from typing import Any
 
 from minissl import backend
-from minissl.ops.checks import operands
+from minissl.ops.checks import broadcast_shape, operands
 from minissl.tensor import Tensor, as_tensor, record
 
 
@@ -77,6 +77,6 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     if condition.dtype.kind != "b":
         raise TypeError(f"where: expected a boolean condition, got {condition.dtype}; compare first, as in x.data > 0")
     a, b = operands("where", a, b)
-    operands("where", condition, a, b)
+    broadcast_shape("where", condition.shape, a.shape, b.shape)
     xp, chosen = backend.of(a.data).xp, condition.data
     return record(xp.where(chosen, a.data, b.data), (a, lambda g: g * chosen), (b, lambda g: g * ~chosen))

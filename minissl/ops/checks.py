@@ -7,9 +7,10 @@ from minissl.tensor import Tensor, as_tensor
 
 
 def operands(op: str, *values: Any) -> tuple[Tensor, ...]:
-    """All values as tensors of one backend, whose shapes broadcast. Python numbers take the tensors' type.
+    """All values as tensors of one backend, whose shapes broadcast.
 
-    A number never promotes: x (float32) * 0.5 stays float32. Raises TypeError for two backends, ValueError for shapes.
+    Numbers and integer tensors take the type of the floating-point tensors beside them, so that neither promotes:
+    x (float32) * 0.5 stays float32. Raises TypeError for two backends, ValueError for shapes.
     """
     tensors = [value if isinstance(value, Tensor | int | float) else as_tensor(value) for value in values]
     arrays = [value.data for value in tensors if isinstance(value, Tensor)]
@@ -21,19 +22,18 @@ def operands(op: str, *values: Any) -> tuple[Tensor, ...]:
             raise TypeError(
                 f"{op}: expected all arrays on one backend, got {home.name} and {other.name}; use backend.to_device"
             )
-    dtype = home.xp.result_type(*arrays) if len(arrays) > 1 else arrays[0].dtype
+    floats = [array for array in arrays if array.dtype.kind == "f"]
+    dtype = home.xp.result_type(*(floats or arrays))
+    if dtype.kind != "f" and any(isinstance(value, float) for value in tensors):
+        dtype = home.xp.dtype("float32")
     result = tuple(
-        value if isinstance(value, Tensor) else Tensor(home.xp.asarray(value, _scalar_type(value, dtype)))
+        value
+        if isinstance(value, Tensor) and (value.dtype.kind == "f" or dtype.kind != "f")
+        else Tensor(home.xp.asarray(value.data if isinstance(value, Tensor) else value, dtype))
         for value in tensors
     )
     broadcast_shape(op, *(tensor.shape for tensor in result))
     return result
-
-
-def _scalar_type(value: float, dtype: Any) -> Any:
-    if dtype.kind == "f" or (dtype.kind in "iu" and not isinstance(value, float)):
-        return dtype
-    return "float32" if isinstance(value, float) else None
 
 
 def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -76,13 +76,13 @@ def orchard(canvas: Canvas, rng: np.random.Generator, where: np.ndarray) -> None
     along, across = turn(canvas.x, canvas.y, rng.uniform(0, np.pi))
     width = rng.uniform(12, 22)
     number, border = parcels_in_rows(rng, along, across, width * rng.uniform(1, 1.8), width)
-    spacing = 2 * np.pi / rng.uniform(2.3, 4)
+    wave = 2 * np.pi / rng.uniform(3, 5)
     direction = np.where(number < 0.5, 0, np.pi / 2).astype(np.float32) + np.float32(0.6) * (number * 7 % 1 - 0.5)
     step_across = np.cos(direction) * across - np.sin(direction) * along
-    rows = np.cos(np.float32(spacing) * step_across)
+    rows = np.cos(np.float32(wave) * step_across)
     if rng.random() < 0.5:  # single crowns rather than closed rows
         step_along = np.cos(direction) * along + np.sin(direction) * across
-        rows = rows + np.float32(0.7) * np.cos(np.float32(spacing) * step_along)
+        rows = rows + np.float32(0.7) * np.cos(np.float32(wave) * step_along)
     ground = GRASS if rng.random() < 0.5 else SOIL
     canvas.paint(where, ground, np.clip(0.5 + 0.5 * (number * 3 % 1 - 0.5), 0, 1))
     crowns = where & (rows + 0.25 * canvas.fine_noise(rng, 1.5) > rng.uniform(-0.1, 0.3)) & (border > 0.6)
@@ -121,9 +121,11 @@ COUNTRYSIDE = (crops, orchard, pasture, forest, heath)
 
 
 def countryside(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Any open land, to carry what a class is about."""
+    """Open land of two kinds in patches, to carry what a class is about: a river passes through both."""
     everywhere = np.ones(canvas.cover.shape, dtype=bool)
-    COUNTRYSIDE[rng.choice(len(COUNTRYSIDE), p=(0.3, 0.04, 0.22, 0.22, 0.22))](canvas, rng, everywhere)
+    first, second = rng.choice(len(COUNTRYSIDE), 2, replace=False, p=(0.3, 0.04, 0.22, 0.22, 0.22))
+    COUNTRYSIDE[first](canvas, rng, everywhere)
+    COUNTRYSIDE[second](canvas, rng, canvas.noise(rng, 22) > rng.uniform(-0.5, 0.5))
 
 
 def river(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -151,7 +153,7 @@ def shore(canvas: Canvas, rng: np.random.Generator) -> None:
 def highway(canvas: Canvas, rng: np.random.Generator) -> None:
     """Motorways: two carriageways that keep their width and hardly bend, in a cleared strip; often a crossing."""
     verge, asphalt = (GRASS if rng.random() < 0.6 else TREES), rng.uniform(0, 1)
-    half, median = rng.uniform(1.7, 2.5), rng.uniform(0.3, 0.6)
+    half, median = rng.uniform(1.8, 2.8), rng.uniform(0.4, 0.7)
     if rng.random() < 0.6:
         minor_road(canvas, rng, asphalt)
     for _ in range(rng.choice((1, 2), p=(0.5, 0.5))):
@@ -203,7 +205,8 @@ def surroundings(canvas: Canvas, rng: np.random.Generator) -> None:
         minor_road(canvas, rng, rng.uniform(0, 1))
     if rng.random() < 0.3:
         number, wall = parcels_in_rows(rng, canvas.x, canvas.y, 2.5, 2.5)
-        near = np.hypot(*(place - rng.uniform(-0.4, 0.4) * len(place) / DETAIL for place in (canvas.x, canvas.y))) < 4
+        farm_x, farm_y = rng.uniform(0.8 * canvas.x.min(), 0.8 * canvas.x.max(), 2).astype(np.float32)
+        near = np.hypot(canvas.x - farm_x, canvas.y - farm_y) < 4
         canvas.paint(near & (wall > 0.4) & (number < 0.6), ROOF, number, 5.0)
     if rng.random() < 0.3:
         canvas.paint(canvas.noise(rng, 14) > rng.uniform(2.2, 3), WATER, rng.uniform(0, 1))

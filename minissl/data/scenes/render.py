@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minissl.data.scenes.layout import COVERS, CROP, DETAIL, GRASS, SHRUB, TREES, Canvas
+from minissl.data.scenes.layout import COVERS, CROP, DETAIL, GRASS, SHRUB, TREES, WATER, Canvas
 from minissl.data.scenes.terrain import hillshade
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -109,8 +109,9 @@ def reflectance(
     chosen = list(bands)
     first, second = spectra[:, 0, chosen], spectra[:, 1, chosen]
     state = np.clip(canvas.state + np.float32(sky.dryness) * _IS_PLANT[canvas.cover], 0, 1)[..., None]
-    ground = first[canvas.cover] + (second - first)[canvas.cover] * state  # (side, side, bands)
+    ground = first.take(canvas.cover, axis=0) + (second - first).take(canvas.cover, axis=0) * state  # (side, side, bands)
     light = hillshade(relief + canvas.height, PIXEL / DETAIL, sky.azimuth, sky.elevation)
+    light[canvas.cover == WATER] = 1  # water is level, whatever the hills around it do
     seen = average_cells(ground * light[..., None])  # (size, size, bands)
     seen = seen * (sky.gain[chosen] * np.float32(sky.transmission)) + sky.haze[chosen]
     return seen + np.float32(sky.noise) * rng.standard_normal(seen.shape, dtype=np.float32)
@@ -118,8 +119,8 @@ def reflectance(
 
 def average_cells(cells: np.ndarray) -> np.ndarray:
     """The mean over the DETAIL × DETAIL cells of each pixel: (side, side, C) to (size, size, C)."""
-    size, channels = len(cells) // DETAIL, cells.shape[-1]
-    return cells.reshape(size, DETAIL, size, DETAIL, channels).mean(axis=(1, 3))
+    steps = range(DETAIL)
+    return sum(cells[down::DETAIL, right::DETAIL] for down in steps for right in steps) / np.float32(DETAIL**2)
 
 
 def true_colour(seen: np.ndarray) -> np.ndarray:

@@ -1,0 +1,35 @@
+"""Hypothesis profiles, chosen by HYPOTHESIS_PROFILE: dev (default), ci, thorough; and the CuPy fixture."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from minissl import backend
+
+_common = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+settings.register_profile("dev", max_examples=10, **_common)
+settings.register_profile("ci", max_examples=25, **_common)
+settings.register_profile("thorough", max_examples=500, **_common | {"derandomize": False})
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def real_cupy() -> bool:
+    """Whether CuPy and a GPU are here."""
+    return importlib.util.find_spec("cupy") is not None and backend.reasons()["cupy"] == "available"
+
+
+@pytest.fixture(scope="session")
+def cupy() -> Iterator[backend.Backend]:
+    """The CuPy backend: real where there is a GPU, else the strict stand-in."""
+    from tests import cupy_standin
+
+    if real_cupy():
+        yield backend.get("cupy")
+        return
+    backend._made.pop("cupy", None)
+    with cupy_standin.installed():
+        yield backend.get("cupy")
+    backend._made.pop("cupy", None)
