@@ -1,12 +1,13 @@
 """Is a gradient right? Compare it with central differences in float64.
 
     from minissl.gradcheck import gradcheck
-    gradcheck(lambda x, w: (x @ w).tanh(), x, w)      # raises GradientMismatch, or returns the largest error
+    gradcheck(lambda x, w: ops.tanh(x @ w), x, w)      # raises GradientMismatch, or returns the largest error
 
 f′(x) ≈ (f(x + h) − f(x − h)) / 2h has an error of order h² from the curve and of order 1/h from rounding; in float64
 h = 1e-6 leaves about nine digits for values near 1.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,9 @@ class Worst:
 
     @property
     def error(self) -> float:
-        """|difference|, relative to the larger value where that is above 1."""
-        return abs(self.backward - self.numerical) / max(1.0, abs(self.backward), abs(self.numerical))
+        """|difference|, relative to the larger value where that is above 1; infinite where one is NaN."""
+        error = abs(self.backward - self.numerical) / max(1.0, abs(self.backward), abs(self.numerical))
+        return math.inf if math.isnan(error) else error
 
 
 def gradcheck(
@@ -79,9 +81,9 @@ def gradcheck(
             below = value()
             array[index] = before
             found = Worst(argument, index, float(gradient[index]), (above - below) / (2 * step))
-            if not found.error <= worst.error:  # so that NaN counts as worst
+            if found.error > worst.error:
                 worst = found
-    if not worst.error <= tolerance:
+    if worst.error > tolerance:
         raise GradientMismatch(
             f"gradient of input {worst.argument} at index {worst.index}: backward gives {worst.backward:.9g}, "
             f"central differences {worst.numerical:.9g} (error {worst.error:.2g}, allowed {tolerance:.2g})"

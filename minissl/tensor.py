@@ -106,7 +106,7 @@ class Tensor:
                     f"backward: expected a scalar, got shape {self.shape}; reduce it first, or pass gradient="
                 )
             gradient = backend.of(self.data).xp.ones_like(self.data)
-        gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+        gradient = as_tensor(gradient).data
         source = Source(self)
         _check_gradient(gradient, source, "backward")
         walk(source, gradient, keep_graph)
@@ -252,7 +252,7 @@ def walk(source: Source, gradient: Array, keep_graph: bool) -> None:
         del gradient
     for leaf, (total, ours) in gradients.items():
         if leaf.grad is not None:  # type: ignore[union-attr]
-            leaf.grad = leaf.grad + total  # type: ignore[union-attr]
+            leaf.grad = _as_array(leaf.grad + total)  # type: ignore[union-attr]
         else:
             leaf.grad = total if ours else total.copy()  # type: ignore[union-attr]
 
@@ -266,7 +266,7 @@ def _add(sum_so_far: tuple[Array, bool] | None, term: Array, ours: bool) -> tupl
         into, other = (total, term) if total_is_ours else (term, total)
         backend.of(into).update(_add_into, into, other)
         return into, True
-    return backend.of(total).elementwise(backend.of(total).xp.add, total, term), True
+    return _as_array(backend.of(total).elementwise(backend.of(total).xp.add, total, term)), True
 
 
 def _add_into(total: Array, term: Array) -> None:
@@ -283,6 +283,7 @@ def _fit(gradient: Array, parent: Source, vjp: Vjp) -> Array:
         gradient = gradient.sum(axis=stretched, keepdims=True)
     if gradient.dtype != parent.dtype:
         gradient = gradient.astype(parent.dtype)  # where float32 and float64 were mixed
+    gradient = _as_array(gradient)  # NumPy makes scalars of 0-d results, and those cannot be added into
     _check_gradient(gradient, parent, vjp.__qualname__.split(".")[0])
     return gradient
 

@@ -17,10 +17,8 @@ every_op = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.op)
 
 
 def apply(row: Row, arrays: Any, options: dict[str, Any]) -> Tensor:
-    """The op on tensors of these arrays; those that take a sequence get one."""
-    op = getattr(ops, row.op)
-    result = op(arrays, **options) if row.op in ("concatenate", "stack") else op(*arrays, **options)
-    return result[0] if row.first else result
+    """The op on tensors of these arrays."""
+    return (row.call or getattr(ops, row.op))(*arrays, **options)
 
 
 def tensors(arrays: Any, dtype: str = "float64") -> list[Tensor]:
@@ -37,13 +35,15 @@ def test_value_equals_the_oracle(row: Row, data: Any) -> None:
     arrays, options = data.draw(row.inputs)
     result, expected = apply(row, tensors(arrays), options), row.oracle(*arrays, **options)
     assert result.shape == np.shape(expected)
-    np.testing.assert_allclose(result.data, expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result.data, expected, rtol=row.tolerance, atol=row.tolerance)
 
 
 @every_op
 @given(data=st.data())
 def test_gradient_equals_central_differences(row: Row, data: Any) -> None:
     arrays, options = data.draw(row.inputs)
+    if not row.true_gradient:
+        pytest.skip("the gradient is bent on purpose; it has a test of its own")
     gradcheck(lambda *inputs: apply(row, inputs, options), *arrays, tolerance=1e-5)
 
 

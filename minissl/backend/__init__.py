@@ -86,7 +86,7 @@ def of(array: Array) -> Backend:
     if isinstance(array, np.ndarray | np.generic):
         return get("numpy")
     raise TypeError(
-        f"expected a NumPy or CuPy array, got {type(array).__name__}; make it one with `minissl.Tensor(...)`"
+        f"expected a NumPy or CuPy array, got {type(array).__name__}; make it one with `minissl.tensor.Tensor(...)`"
     )
 
 

@@ -4,6 +4,7 @@ Each kernel stands here in its textbook form, a few lines of `xp` that any backe
 against the equation. `cpu/` and `gpu/` override those that gain; a test holds every override equal to the form here.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from minissl.backend.windows import Window, crop, pad
+
+GELU_A = (2 / math.pi) ** 0.5
+GELU_B = 0.044715 * GELU_A
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray: no type covers both
 
@@ -43,6 +47,22 @@ class Backend:
     def update(self, function: Callable[..., None], *arrays: Array) -> None:
         """As `elementwise`, for a function that writes into its arrays (an optimizer's rule)."""
         function(*arrays)
+
+    def gelu(self, x: Array) -> Array:
+        """y = x (½ + ½ tanh u),  u = √(2/π) (x + 0.044715 x³)."""
+        xp = self.xp
+        return self.elementwise(lambda x: 0.5 * x * (1 + xp.tanh(x * (GELU_A + GELU_B * (x * x)))), x)
+
+    def gelu_gradient(self, g: Array, x: Array) -> Array:
+        """dx = g (½ + ½ t + ½ x (1 − t²) u′),  t = tanh u,  u′ = √(2/π) (1 + 3·0.044715 x²)."""
+        xp = self.xp
+
+        def gradient(g: Array, x: Array) -> Array:
+            square = x * x
+            t = xp.tanh(x * (GELU_A + GELU_B * square))
+            return g * (0.5 + 0.5 * t + 0.5 * x * (1 - t * t) * (GELU_A + 3 * GELU_B * square))
+
+        return self.elementwise(gradient, g, x)
 
     # -- matrix product -----------------------------------------------------------------------------------------------
 
@@ -103,6 +123,44 @@ class Backend:
                 dx[tap] += g * won
                 unclaimed &= ~won
         return crop(dx, window.padding)
+
+    # -- attention: q (..., L, d), k (..., S, d), v (..., S, e) ----------------------------------------------------------
+
+    def attention(self, q: Array, k: Array, v: Array, allowed: Array | None) -> tuple[Array, Array]:
+        """y = P v with P = softmax(q kᵀ/√d) over S, 0 where not `allowed`. Returns y (..., L, e) and P (..., L, S)."""
+        xp = self.xp
+        logits = xp.matmul(q, k.swapaxes(-1, -2)) * q.shape[-1] ** -0.5
+        if allowed is not None:
+            logits = xp.where(allowed, logits, xp.asarray(-xp.inf, logits.dtype))
+        largest = logits.max(axis=-1, keepdims=True)
+        P = xp.exp(logits - xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest)))
+        total = P.sum(axis=-1, keepdims=True)
+        P = P / xp.where(total > 0, total, xp.ones_like(total))  # a row with nothing allowed gives 0
+        return xp.matmul(P, v), P
+
+    def attention_gradient(self, g: Array, q: Array, k: Array, v: Array, P: Array) -> tuple[Array, Array, Array]:
+        """dv = Pᵀ g,  dP = g vᵀ,  dS = P (dP − Σ P dP)/√d,  dq = dS k,  dk = dSᵀ q."""
+        xp = self.xp
+        dP = xp.matmul(g, v.swapaxes(-1, -2))
+        dS = P * (dP - (P * dP).sum(axis=-1, keepdims=True)) * q.shape[-1] ** -0.5
+        return xp.matmul(dS, k), xp.matmul(dS.swapaxes(-1, -2), q), xp.matmul(P.swapaxes(-1, -2), g)
+
+    # -- layer normalization: x (..., D), γ and β (D,) ----------------------------------------------------------------
+
+    def layer_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
+        """y = γ (x − μ)/√(σ² + ε) + β, with μ and σ² of each row."""
+        centred = x - x.mean(axis=-1, keepdims=True)
+        return gamma * centred / self.xp.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon) + beta
+
+    def layer_norm_gradient(self, g: Array, x: Array, gamma: Array, epsilon: float) -> tuple[Array, Array, Array]:
+        """With x̂ = (x − μ)/σ and h = γ g:  dx = (h − mean h − x̂ mean(h x̂))/σ,  dγ = Σ g x̂,  dβ = Σ g."""
+        centred = x - x.mean(axis=-1, keepdims=True)
+        deviation = self.xp.sqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
+        normalized, h = centred / deviation, gamma * g
+        along = (h * normalized).mean(axis=-1, keepdims=True)
+        rows = tuple(range(x.ndim - 1))
+        dx = (h - h.mean(axis=-1, keepdims=True) - normalized * along) / deviation
+        return dx, (g * normalized).sum(axis=rows), g.sum(axis=rows)
 
     # -- batch normalization: x (N, ..., C), statistics (C,) ----------------------------------------------------------
 

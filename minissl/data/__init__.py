@@ -5,8 +5,11 @@ for batch in Loader(data.part("train"), 256).epoch(0):
     batch["images"]                                  (256, 64, 64, C)
 """
 
+import logging
 import os
 from pathlib import Path
+
+import numpy as np
 
 from minissl.data.dataset import PARTS, DataSet
 from minissl.data.download import DOWNLOADS, DownloadFailed, fetch
@@ -30,6 +33,8 @@ __all__ = [
     "write_stack",
 ]
 
+logger = logging.getLogger("minissl.data")
+
 
 def open_data(
     name_or_path: str | os.PathLike[str],
@@ -48,7 +53,9 @@ def open_data(
 
     A name wins over a folder of that name; write "./scenes" for the folder. Images are uint8, except in stacks, which
     keep their type. A set without a split of its own gets a fixed one, by a hash of what tells its places apart: each
-    row's "location" if it has any, else its "path", else its row number. Raises ValueError for anything else, and
+    row's "location" if it has any, else its "path", else its row number. A set with a split that lacks a validation
+    or test part gets it from its training part, by the same hash; a warning of the logger "minissl.data" says so.
+    Labels without class names get their numbers as names. Raises ValueError for anything else, and
     what the reader of each kind raises.
     """
     if name_or_path == "scenes":
@@ -69,9 +76,24 @@ def open_data(
                 f"data {str(name_or_path)!r} is neither a name nor a path that exists; expected one of {names}, "
                 "a folder of images, a .npz or .npy file, or a folder with images.npy"
             )
-    if "part" not in dataset:
-        dataset.arrays["part"] = hashed_parts(_names(dataset))
+    dataset.arrays["part"] = _complete_split(dataset)
+    if "labels" in dataset and dataset["labels"].ndim == 1 and not dataset.classes:
+        dataset.classes = tuple(map(str, range(int(dataset["labels"].max(initial=-1)) + 1)))
     return dataset
+
+
+def _complete_split(dataset: DataSet) -> np.ndarray:
+    """The part of each row, (N,): the set's own; what it lacks of validation and test is drawn from train by a hash."""
+    own = dataset["part"] if "part" in dataset else np.zeros(len(dataset), np.uint8)
+    missing = [part for part in (1, 2) if not (own == part).any()]
+    if not missing:
+        return own
+    drawn = hashed_parts(_names(dataset))
+    moved = (own == 0) & np.isin(drawn, missing)
+    if "part" in dataset:
+        names = " and ".join(PARTS[part] for part in missing)
+        logger.warning("%s: no %s part; took %d of the training images for it", dataset.name, names, moved.sum())
+    return np.where(moved, drawn, own)
 
 
 def _names(dataset: DataSet) -> list[str]:

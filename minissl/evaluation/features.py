@@ -25,14 +25,17 @@ def extract(
     The encoder runs in evaluation mode (BatchNorm uses its running averages), without a graph, and is left in the mode
     in which it was found.
     """
-    training = encoder.training
+    modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
-    with no_grad(), backend.current().training_run():
-        batches = [
-            backend.to_host(encoder(Tensor(prepare(backend.to_device(images[i : i + batch_size])))).data)
-            for i in range(0, len(images), batch_size)
-        ]
-    encoder.train(training)
+    try:
+        with no_grad(), backend.current().training_run():
+            batches = [
+                backend.to_host(encoder(Tensor(prepare(backend.to_device(images[i : i + batch_size])))).data)
+                for i in range(0, len(images), batch_size)
+            ]
+    finally:
+        for module, training in modes:
+            module.training = training
     return np.concatenate(batches).reshape(len(images), -1)
 
 

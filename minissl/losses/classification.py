@@ -19,16 +19,18 @@ def cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.0, weight
     N, K = logits.shape
     if not N:
         raise ValueError("cross_entropy: expected at least one row, got an empty batch")
+    if weight is not None and (weight := as_tensor(weight)).shape != (K,):
+        raise ValueError(f"cross_entropy: expected one weight for each of {K} classes, got shape {weight.shape}")
     log_p = ops.log_softmax(logits)  # (N, K)
     if target.dtype.kind in "iu" and target.shape == (N,):
         if not 0 <= int(target.data.min()) <= int(target.data.max()) < K:
             raise ValueError(f"cross_entropy: expected class numbers from 0 to {K - 1}, got some outside")
         picked = pick(log_p, target.data)
-        row_weight = None if weight is None else as_tensor(weight).data[target.data]
+        row_weight = None if weight is None else weight.data[target.data]
     elif target.dtype.kind == "f" and target.shape == (N, K):
         soft = stop_gradient(target)
         picked = (soft * log_p).sum(axis=1)
-        row_weight = None if weight is None else soft.data @ as_tensor(weight).data
+        row_weight = None if weight is None else soft.data @ weight.data
     else:
         raise ValueError(
             f"cross_entropy: expected class numbers ({N},) or soft targets {(N, K)} for logits {logits.shape}, "

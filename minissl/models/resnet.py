@@ -44,7 +44,10 @@ class ResNet(nn.Module):
         channels: int = 3,
         stem: Stem = "imagenet",
     ) -> None:
-        size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "halving": (3, 2)}[stem]
+        stems = {"imagenet": (7, 2), "cifar": (3, 1), "halving": (3, 2)}
+        if stem not in stems:
+            raise ValueError(f"ResNet: expected a stem among {', '.join(map(repr, stems))}, got {stem!r}")
+        size, stride = stems[stem]
         self.conv1 = nn.Conv2d(channels, width, size, stride, size // 2, bias=False)
         self.bn1 = nn.BatchNorm(width)
         self.pool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()

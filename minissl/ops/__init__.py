@@ -5,12 +5,32 @@ binds the operators and the common methods onto Tensor: `x @ W + b` calls `matmu
 """
 
 from minissl.ops.arithmetic import add, divide, maximum, minimum, multiply, negative, power, subtract, where
-from minissl.ops.convolution import conv2d
-from minissl.ops.elementwise import absolute, clip, exp, log, log1p, relu, sigmoid, softplus, sqrt, tanh
-from minissl.ops.linear import linear, matmul
-from minissl.ops.normalization import batch_norm, l2_normalize
+from minissl.ops.attention import scaled_dot_product_attention
+from minissl.ops.control import dropout, gradient_reversal, recompute, straight_through
+from minissl.ops.convolution import conv1d, conv2d, conv_transpose2d
+from minissl.ops.elementwise import (
+    absolute,
+    clip,
+    elu,
+    exp,
+    gelu,
+    leaky_relu,
+    log,
+    log1p,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    sqrt,
+    tanh,
+)
+from minissl.ops.indexing import embedding, scatter_add, take_along_axis
+from minissl.ops.linear import einsum, linear, matmul, outer
+from minissl.ops.normalization import batch_norm, group_norm, instance_norm, l2_normalize, layer_norm
+from minissl.ops.patches import fold, unfold
 from minissl.ops.pooling import average_pool2d, max_pool2d
-from minissl.ops.reduction import logsumexp, max, mean, min, sum, var
+from minissl.ops.reduction import cumsum, logsumexp, max, mean, min, norm, sum, var
+from minissl.ops.resampling import adaptive_average_pool2d, upsample_bilinear, upsample_nearest
 from minissl.ops.shaping import (
     astype,
     broadcast_to,
@@ -19,8 +39,10 @@ from minissl.ops.shaping import (
     getitem,
     pad,
     reshape,
+    roll,
     split,
     stack,
+    tile,
     transpose,
 )
 from minissl.ops.softmax import log_softmax, softmax
@@ -28,6 +50,7 @@ from minissl.tensor import Tensor
 
 __all__ = [
     "absolute",
+    "adaptive_average_pool2d",
     "add",
     "astype",
     "average_pool2d",
@@ -35,12 +58,26 @@ __all__ = [
     "broadcast_to",
     "clip",
     "concatenate",
+    "conv1d",
     "conv2d",
+    "conv_transpose2d",
+    "cumsum",
     "divide",
+    "dropout",
+    "einsum",
+    "elu",
+    "embedding",
     "exp",
     "flip",
+    "fold",
+    "gelu",
     "getitem",
+    "gradient_reversal",
+    "group_norm",
+    "instance_norm",
     "l2_normalize",
+    "layer_norm",
+    "leaky_relu",
     "linear",
     "log",
     "log1p",
@@ -55,20 +92,33 @@ __all__ = [
     "minimum",
     "multiply",
     "negative",
+    "norm",
+    "outer",
     "pad",
     "power",
+    "recompute",
     "relu",
     "reshape",
+    "roll",
+    "scaled_dot_product_attention",
+    "scatter_add",
     "sigmoid",
+    "silu",
     "softmax",
     "softplus",
     "split",
     "sqrt",
     "stack",
+    "straight_through",
     "subtract",
     "sum",
+    "take_along_axis",
     "tanh",
+    "tile",
     "transpose",
+    "unfold",
+    "upsample_bilinear",
+    "upsample_nearest",
     "var",
     "where",
 ]

@@ -46,3 +46,54 @@ def conv2d(
         (x, lambda g: home.conv2d_input_gradient(g, w, v.shape, window, groups)),
         (weight, lambda g: home.conv2d_weight_gradient(v, g, window, groups)),
     )
+
+
+def conv1d(x: Any, weight: Any, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
+    """y[n,i,o] = Σ_pc x[n, i·s + p·d, c] w[p,c,o]: (N, L, C) and (k, C/groups, O) -> (N, OL, O)."""
+    x, weight = floating("conv1d", x), floating("conv1d", weight)
+    dimensions("conv1d", x, "N L C")
+    dimensions("conv1d", weight, "k C O")
+    image, kernel = x.reshape(len(x), 1, *x.shape[1:]), weight.reshape(1, *weight.shape)  # one row of pixels
+    y = conv2d(image, kernel, (1, stride), (0, padding), (1, dilation), groups)
+    return y.reshape(len(y), *y.shape[2:])
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    output_padding: int | tuple[int, int] = 0,
+) -> Tensor:
+    """The adjoint of conv2d, ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩: each value spreads a copy of the kernel, stride pixels apart.
+
+    x (N, H, W, C), weight (kh, kw, O, C), the shape of a convolution from O to C channels; -> (N, OH, OW, O) with
+    OH = (H − 1) s − 2p + kh + output_padding (< s, since several sizes have a convolution of size H).
+    """
+    x, weight = floating("conv_transpose2d", x), floating("conv_transpose2d", weight)
+    dimensions("conv_transpose2d", x, "N H W C")
+    dimensions("conv_transpose2d", weight, "kh kw O C")
+    operands("conv_transpose2d", x.data.reshape(-1)[:0], weight.data.reshape(-1)[:0])  # one backend
+    if x.shape[3] != weight.shape[3]:
+        raise ValueError(f"conv_transpose2d: expected weight (kh, kw, O, C) for C = {x.shape[3]}, got {weight.shape}")
+    window = Window(
+        weight.shape[:2],
+        pair("conv_transpose2d", "stride", stride, 1),
+        pair("conv_transpose2d", "padding", padding, 0),
+    )
+    extra = pair("conv_transpose2d", "output_padding", output_padding, 0)
+    sizes = [
+        (n - 1) * s - 2 * p + k + e
+        for n, s, p, k, e in zip(x.shape[1:3], window.stride, window.padding, window.size, extra, strict=True)
+    ]
+    if min(sizes) < 1 or any(e >= s for e, s in zip(extra, window.stride, strict=True)):
+        raise ValueError(
+            f"conv_transpose2d: expected output_padding below the stride and a result of at least one pixel, "
+            f"got {output_padding} and {tuple(sizes)}"
+        )
+    home, v, w = backend.of(x.data), x.data, weight.data
+    return record(
+        home.conv2d_input_gradient(v, w, (len(x), *sizes, weight.shape[2]), window),
+        (x, lambda g: home.conv2d(g, w, window)),
+        (weight, lambda g: home.conv2d_weight_gradient(g, v, window)),
+    )

@@ -4,7 +4,7 @@ from typing import Any
 
 from minissl import backend
 from minissl.ops.checks import broadcast_shape, floating, operands
-from minissl.tensor import Tensor, record
+from minissl.tensor import Tensor, as_tensor, record
 
 
 def matmul(a: Any, b: Any) -> Tensor:
@@ -43,3 +43,47 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     y = matmul(x.reshape(-1, x.shape[-1]), weight) if x.ndim != 2 else matmul(x, weight)
     y = y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[1])
     return y if bias is None else y + bias
+
+
+def outer(a: Any, b: Any) -> Tensor:
+    """y_ij = a_i b_j for vectors (M,) and (N,)."""
+    a, b = as_tensor(a), as_tensor(b)
+    if a.ndim != 1 or b.ndim != 1:
+        raise ValueError(f"outer: expected two vectors, got shapes {a.shape} and {b.shape}")
+    return a.reshape(-1, 1) * b
+
+
+def einsum(subscripts: str, *factors: Any) -> Tensor:
+    """Sum of products in Einstein's notation, such as "nd,kd->nk"; the result's letters must be given.
+
+    The gradient of an operand is an einsum again: of the result's gradient and all other operands, to its own letters.
+    """
+    tensors = tuple(floating("einsum", factor) for factor in factors)
+    operands("einsum", *(tensor.data.reshape(-1)[:0] for tensor in tensors))  # one backend
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    letters = inputs.split(",")
+    if not arrow or "." in subscripts or len(letters) != len(tensors):
+        raise ValueError(f"einsum: expected letters for {len(tensors)} operands and '->', got {subscripts!r}")
+    sizes: dict[str, int] = {}
+    for own, tensor in zip(letters, tensors, strict=True):
+        if len(own) != tensor.ndim or len(set(own)) != len(own):
+            raise ValueError(f"einsum: expected one letter for each axis, each once, got {own!r} for {tensor.shape}")
+        for letter, n in zip(own, tensor.shape, strict=True):
+            if sizes.setdefault(letter, n) != n:
+                raise ValueError(f"einsum: axis {letter!r} of {subscripts!r} has sizes {sizes[letter]} and {n}")
+    if len(set(output)) != len(output) or not set(output) <= set(sizes):
+        raise ValueError(f"einsum: expected result letters that occur in an operand, each once, got {output!r}")
+    xp, arrays = backend.of(tensors[0].data).xp, [tensor.data for tensor in tensors]
+
+    def gradient(i: int) -> Any:
+        others = [letters[j] for j in range(len(letters)) if j != i]
+        known = "".join(letter for letter in letters[i] if letter in output or letter in "".join(others))
+        spread = tuple(n if letter in known else 1 for letter, n in zip(letters[i], arrays[i].shape, strict=True))
+
+        def vjp(g: Any) -> Any:
+            part = xp.einsum(",".join([output, *others]) + "->" + known, g, *arrays[:i], *arrays[i + 1 :])
+            return part.reshape(spread) + xp.zeros_like(arrays[i])  # a letter summed alone: the same for each value
+
+        return vjp
+
+    return record(xp.einsum(subscripts, *arrays), *((tensor, gradient(i)) for i, tensor in enumerate(tensors)))

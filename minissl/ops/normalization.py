@@ -5,7 +5,7 @@ from typing import Any
 from minissl import backend
 from minissl.backend import Array
 from minissl.ops.checks import floating
-from minissl.tensor import Tensor, record
+from minissl.tensor import Tensor, as_tensor, record
 
 
 def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> tuple[Tensor, Array, Array]:
@@ -27,6 +27,41 @@ def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> tuple[Te
     y, mean, variance = home.batch_norm(v, scale, beta.data, epsilon)
     gradients = lambda g: home.batch_norm_gradient(g, v, scale, mean, variance, epsilon)
     return record(y, ((x, gamma, beta), gradients)), mean, variance
+
+
+def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> Tensor:
+    """y = γ (x − μ)/√(σ² + ε) + β, with mean and variance of each row: x (..., D), γ and β (D,).
+
+    (Ba et al., 2016, "Layer Normalization")
+    """
+    x, gamma, beta = floating("layer_norm", x), floating("layer_norm", gamma), floating("layer_norm", beta)
+    if not x.ndim or gamma.shape != x.shape[-1:] or beta.shape != x.shape[-1:] or not x.shape[-1]:
+        raise ValueError(f"layer_norm: expected x (..., D) and γ, β (D,), got {x.shape}, {gamma.shape}, {beta.shape}")
+    home, v, scale = backend.of(x.data), x.data, gamma.data
+    y = home.layer_norm(v, scale, beta.data, epsilon)
+    return record(y, ((x, gamma, beta), lambda g: home.layer_norm_gradient(g, v, scale, epsilon)))
+
+
+def group_norm(x: Any, groups: int, gamma: Any, beta: Any, epsilon: float = 1e-5) -> Tensor:
+    """Mean and variance of each image's group of channels: x (N, ..., C), γ and β (C,).
+
+    (Wu and He, 2018, "Group Normalization")
+    """
+    x = floating("group_norm", x)
+    if x.ndim < 2 or groups < 1 or x.shape[-1] % groups or as_tensor(gamma).shape != x.shape[-1:]:
+        raise ValueError(
+            f"group_norm: expected x (N, ..., C), γ (C,) and groups that divide C, got {x.shape}, {groups}"
+        )
+    N, C = len(x), x.shape[-1]
+    grouped = x.reshape(N, -1, groups, C // groups)  # (N, pixels, G, C/G)
+    centred = grouped - grouped.mean(axis=(1, 3), keepdims=True)
+    variance = (centred * centred).mean(axis=(1, 3), keepdims=True)
+    return (centred * (variance + epsilon) ** -0.5).reshape(x.shape) * gamma + beta
+
+
+def instance_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> Tensor:
+    """Mean and variance of each image's channel: group norm with one channel a group. (Ulyanov et al., 2016)"""
+    return group_norm(x, as_tensor(x).shape[-1], gamma, beta, epsilon)
 
 
 def l2_normalize(x: Any, axis: int = -1, epsilon: float = 1e-12) -> Tensor:

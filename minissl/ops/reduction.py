@@ -81,6 +81,26 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return record(value, (x, lambda g: _spread(g, axes, shape) * (e / total)))
 
 
+def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """y = √Σx².  dx = x/y dy; 0 at x = 0, where there is no slope."""
+    x = floating("norm", x)
+    xp, axes, shape, v = backend.of(x.data).xp, normalize_axes("norm", axis, x.ndim), x.shape, x.data
+    _count("norm", shape, axes)
+    largest = xp.abs(v).max(axis=axes, keepdims=True)  # taken out first: squares would leave the type's range
+    safe = xp.where(largest > 0, largest, xp.ones_like(largest))
+    y = safe * xp.sqrt(((v / safe) ** 2).sum(axis=axes, keepdims=True))
+    unit = v / xp.where(y > 0, y, xp.ones_like(y))
+    return record(y if keepdims else y.reshape(_dropped(shape, axes)), (x, lambda g: _spread(g, axes, shape) * unit))
+
+
+def cumsum(x: Any, axis: int) -> Tensor:
+    """y_i = Σ_{j≤i} x_j along an axis.  dx_j = Σ_{i≥j} dy_i."""
+    x = as_tensor(x)
+    (axis,) = normalize_axes("cumsum", axis, x.ndim)
+    backwards = (slice(None),) * axis + (slice(None, None, -1),)
+    return record(x.data.cumsum(axis), (x, lambda g: g[backwards].cumsum(axis)[backwards]))
+
+
 def _dropped(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for i, n in enumerate(shape) if i not in axes)
 

@@ -1,8 +1,9 @@
 """Rearranging elements: nothing is computed, so each derivative is the inverse rearrangement."""
 
+import builtins
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from minissl import backend
 from minissl.backend import Array
@@ -99,11 +100,52 @@ def flip(x: Any, axis: int | tuple[int, ...]) -> Tensor:
     return record(x.data[key], (x, lambda g: g[key]))
 
 
-def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
-    """A border of `value`, (before, after) elements wide along each axis."""
+def roll(x: Any, shift: int | tuple[int, ...], axis: int | tuple[int, ...]) -> Tensor:
+    """Elements moved by `shift` places along one or several axes; what leaves at the end comes in at the start."""
+    x = as_tensor(x)
+    axes = normalize_axes("roll", axis, x.ndim)
+    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    if len(shifts) != len(axes):
+        raise ValueError(f"roll: expected one shift for each axis, got {shift} for axes {axis}")
+    back = tuple(-s for s in shifts)
+    xp = backend.of(x.data).xp
+    return record(xp.roll(x.data, shifts, axes), (x, lambda g: xp.roll(g, back, axes)))
+
+
+def tile(x: Any, repeats: Sequence[int]) -> Tensor:
+    """The whole tensor repeated along each axis. The gradient is summed over the repeats."""
+    x = as_tensor(x)
+    if len(repeats) != x.ndim or min(repeats, default=1) < 1:
+        raise ValueError(f"tile: expected a number of repeats, at least 1, for each axis of {x.shape}, got {repeats}")
+    thin = tuple(size for n in x.shape for size in (1, n))  # (1, n₀, 1, n₁, ...)
+    wide = tuple(size for r, n in zip(repeats, x.shape, strict=True) for size in (r, n))
+    return reshape(broadcast_to(reshape(x, thin), wide), tuple(r * n for r, n in zip(repeats, x.shape, strict=True)))
+
+
+def pad(
+    x: Any,
+    widths: Sequence[tuple[int, int]],
+    value: float = 0.0,
+    mode: Literal["constant", "reflect", "circular"] = "constant",
+) -> Tensor:
+    """A border, (before, after) elements wide along each axis.
+
+    mode: "constant", filled with `value`; "reflect", mirrored at the edge element; "circular", from the other end.
+    """
     x = as_tensor(x)
     if len(widths) != x.ndim or any(min(width) < 0 for width in widths):
         raise ValueError(f"pad: expected (before, after) >= 0 for each axis of shape {x.shape}, got {widths}")
+    if mode in ("reflect", "circular"):
+        for axis, (width, n) in enumerate(zip(widths, x.shape, strict=True)):
+            if builtins.max(width) > n - (mode == "reflect"):
+                raise ValueError(
+                    f"pad: expected a {mode} border narrower than the axis, got {width} for shape {x.shape}"
+                )
+            if width != (0, 0):
+                x = _repeat_edges(x, axis, width, mode)
+        return x
+    if mode != "constant":
+        raise ValueError(f"pad: expected mode 'constant', 'reflect' or 'circular', got {mode!r}")
     xp = backend.of(x.data).xp
     shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths, strict=True))
     inside = tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, widths, strict=True))
@@ -112,11 +154,22 @@ def pad(x: Any, widths: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor
     return record(padded, (x, lambda g: g[inside]))
 
 
+def _repeat_edges(x: Tensor, axis: int, width: tuple[int, int], mode: str) -> Tensor:
+    """The border along one axis, as slices of x itself: their derivatives are known already."""
+    n, (before, after) = x.shape[axis], width
+    at = lambda start, stop: getitem(x, (slice(None),) * axis + (slice(start, stop),))
+    if mode == "circular":
+        parts = [at(n - before, n), x, at(0, after)]
+    else:
+        parts = [flip(at(1, before + 1), axis), x, flip(at(n - 1 - after, n - 1), axis)]
+    return concatenate(parts, axis)
+
+
 def getitem(x: Any, key: Any) -> Tensor:
     """x[key] for slices, integers, integer arrays and masks. An element taken twice receives both gradients."""
     x = as_tensor(x)
     home = backend.of(x.data)
-    key = _on_backend(key, home)
+    key = on_backend(key, home)
     shape, dtype = x.shape, x.dtype
     try:
         value = x.data[key]
@@ -137,10 +190,10 @@ def getitem(x: Any, key: Any) -> Tensor:
     return record(value, (x, vjp))
 
 
-def _on_backend(key: Any, home: Any) -> Any:
+def on_backend(key: Any, home: Any) -> Any:
     """Tensors, lists and host arrays among the indices become arrays of the backend that is indexed."""
     if isinstance(key, tuple):
-        return tuple(_on_backend(k, home) for k in key)
+        return tuple(on_backend(k, home) for k in key)
     if isinstance(key, Tensor):
         key = key.data
     if isinstance(key, list) or (hasattr(key, "dtype") and backend.of(key) is not home):

@@ -22,7 +22,8 @@ CHUNK = 1 << 16  # elements that a slice holds, 256 KB in float32: a handful of 
 WORTH_SPLITTING = 1 << 17  # elements from which handing work to a thread (about 20 µs) pays
 
 _local = threading.local()
-_limit_depth = 0
+_limit_lock = threading.Lock()
+_limited = False
 
 
 @cache
@@ -44,17 +45,21 @@ def _blas() -> ThreadpoolController:
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold the BLAS at one thread until the block ends. Entering again inside is free."""
-    global _limit_depth
-    if _limit_depth or count() == 1:
+    """Hold the BLAS at one thread until the block ends. Entering again inside, or beside it in a thread, is free."""
+    global _limited
+    if count() == 1:
         yield
         return
-    with _blas().limit(limits=1, user_api="blas"):
-        _limit_depth += 1
-        try:
+    with _limit_lock:  # one at a time: a second would take the limit for the original and restore that, for good
+        mine, _limited = not _limited, True
+    if not mine:
+        yield
+        return
+    try:
+        with _blas().limit(limits=1, user_api="blas"):
             yield
-        finally:
-            _limit_depth -= 1
+    finally:
+        _limited = False
 
 
 def split(work: Callable[[int, int], Result], n: int) -> list[Result]:
@@ -105,8 +110,8 @@ def workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def _alike(arrays: tuple) -> int:
     """The common size of all arrays among the arguments when they can be cut alike, else 0."""
     arrays = tuple(a for a in arrays if isinstance(a, np.ndarray))
-    shape = arrays[0].shape
-    return arrays[0].size if all(a.shape == shape and a.flags.c_contiguous for a in arrays) else 0
+    alike = len({a.shape for a in arrays}) == 1 and all(a.flags.c_contiguous for a in arrays)
+    return arrays[0].size if alike else 0
 
 
 def _flat(arrays: tuple) -> list:
@@ -123,7 +128,8 @@ def elementwise(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.
     if size < WORTH_SPLITTING:
         return function(*arrays)
     flat = _flat(arrays)
-    out = np.empty(arrays[0].shape, np.asarray(function(*_cut(flat, slice(1)))).dtype)
+    shape = next(a.shape for a in arrays if isinstance(a, np.ndarray))
+    out = np.empty(shape, np.asarray(function(*_cut(flat, slice(1)))).dtype)
     result = out.reshape(-1)
 
     def work(start: int, stop: int) -> None:

@@ -52,7 +52,7 @@ def locate(seed: int, index: int, size: int = 64) -> Location:
     part = int(np.searchsorted(_PART_LIMITS, _stream(seed, index, _PART).random(), side="right"))
     rng = _stream(seed, index, _MAP)
     latitude, longitude = rng.uniform(-55, 65), rng.uniform(-180, 180)
-    ruggedness = np.exp(rng.uniform(np.log(1), np.log(40)))  # metres: from a plain to the foot of the mountains
+    ruggedness = np.exp(rng.uniform(np.log(1), np.log(25)))  # metres: from a plain to the foot of the mountains
     relief = ruggedness * fractal_noise(rng, DETAIL * size, 32 * DETAIL, 0.45)
     canvas = Canvas.empty(size)
     RECIPES[CLASSES[label]](canvas, rng)

@@ -99,7 +99,7 @@ def pasture(canvas: Canvas, rng: np.random.Generator, where: np.ndarray) -> None
 
 
 def forest(canvas: Canvas, rng: np.random.Generator, where: np.ndarray) -> None:
-    """Forest: a closed, rough canopy of stands that differ little, with clearings and tracks."""
+    """Forest: a closed, rough canopy of stands that differ little, sometimes with clearings."""
     number, _ = irregular_cells(rng, *canvas.warped(rng, 2, 8), rng.uniform(9, 20))
     canopy = canvas.fine_noise(rng, rng.uniform(0.8, 1.6))
     state = 0.5 + rng.uniform(0.1, 0.6) * (number - 0.5) + 0.12 * canopy
@@ -123,7 +123,7 @@ COUNTRYSIDE = (crops, orchard, pasture, forest, heath)
 def countryside(canvas: Canvas, rng: np.random.Generator) -> None:
     """Open land of two kinds in patches, to carry what a class is about: a river passes through both."""
     everywhere = np.ones(canvas.cover.shape, dtype=bool)
-    first, second = rng.choice(len(COUNTRYSIDE), 2, replace=False, p=(0.3, 0.04, 0.22, 0.22, 0.22))
+    first, second = rng.choice(len(COUNTRYSIDE), 2, replace=False, p=(0.34, 0.04, 0.25, 0.25, 0.12))
     COUNTRYSIDE[first](canvas, rng, everywhere)
     COUNTRYSIDE[second](canvas, rng, canvas.noise(rng, 22) > rng.uniform(-0.5, 0.5))
 
@@ -166,14 +166,14 @@ def residential(canvas: Canvas, rng: np.random.Generator) -> None:
     """A residential quarter: a close mesh of streets, small roofs in gardens."""
     town = canvas.noise(rng, 24) > rng.uniform(-2.5, -0.6)
     along, across = turn(*canvas.warped(rng, rng.uniform(0, 2.5), 20), rng.uniform(0, np.pi))
-    width = rng.uniform(4.5, 8)
+    width = rng.uniform(6, 10)
     _, street = parcels_in_rows(rng, along, across, width * rng.uniform(1.2, 2.5), width, 0.2)
     number, wall = parcels_in_rows(rng, along, across, rng.uniform(1.7, 2.8), rng.uniform(1.7, 2.4), 0.2)
     canvas.paint(town, GRASS, np.clip(0.5 + 0.2 * canvas.fine_noise(rng, 1.5), 0, 1))
     canvas.paint(town & (canvas.fine_noise(rng, 1.5) > rng.uniform(0.4, 1.5)), TREES, 0.4, 5.0)
     roofs = town & (wall > rng.uniform(0.3, 0.5)) & (number < rng.uniform(0.6, 0.95))
     canvas.paint(roofs, ROOF, np.clip(rng.uniform(0, 1) + 0.8 * (number - 0.5), 0, 1), 5.0)
-    canvas.paint(town & (street < rng.uniform(0.4, 0.7)), ROAD, rng.uniform(0, 1))
+    canvas.paint(town & (street < rng.uniform(0.5, 0.85)), ROAD, rng.uniform(0, 1))
 
 
 def industrial(canvas: Canvas, rng: np.random.Generator) -> None:

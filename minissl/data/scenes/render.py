@@ -80,7 +80,7 @@ def draw_sky(rng: np.random.Generator, latitude: float) -> Sky:
         gain=np.exp(rng.normal(0.1, 0.18) + _spectral_tilt(rng, (), 0.15)),
         haze=haze.astype(np.float32),
         transmission=rng.uniform(0.7, 1),
-        noise=float(np.exp(rng.uniform(np.log(0.001), np.log(0.006)))),
+        noise=float(np.exp(rng.uniform(np.log(0.001), np.log(0.004)))),
     )
 
 
@@ -109,7 +109,9 @@ def reflectance(
     chosen = list(bands)
     first, second = spectra[:, 0, chosen], spectra[:, 1, chosen]
     state = np.clip(canvas.state + np.float32(sky.dryness) * _IS_PLANT[canvas.cover], 0, 1)[..., None]
-    ground = first.take(canvas.cover, axis=0) + (second - first).take(canvas.cover, axis=0) * state  # (side, side, bands)
+    ground = (
+        first.take(canvas.cover, axis=0) + (second - first).take(canvas.cover, axis=0) * state
+    )  # (side, side, bands)
     light = hillshade(relief + canvas.height, PIXEL / DETAIL, sky.azimuth, sky.elevation)
     light[canvas.cover == WATER] = 1  # water is level, whatever the hills around it do
     seen = average_cells(ground * light[..., None])  # (size, size, bands)
