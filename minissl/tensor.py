@@ -8,42 +8,15 @@ vector-Jacobian product, vjp). All bookkeeping happens here, once, so that an op
         return record(a.data * b.data, (a, lambda g: g * b.data), (b, lambda g: g * a.data))
 """
 
-import heapq
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from minissl import backend
 from minissl.backend import Array
+from minissl.graph import Node, Source, Vjp, check_gradient, walk
 
-Vjp = Callable[[Array], Any]
-
-_numbers = itertools.count()
 _recording = True
-
-
-class Node:
-    """How one value was computed: its pairs of parents and vjp, and its number in the order of creation."""
-
-    __slots__ = ("number", "pairs")
-
-    def __init__(self, pairs: list[tuple[tuple["Source | None", ...], Vjp]]) -> None:
-        self.number = next(_numbers)
-        self.pairs: list[tuple[tuple[Source | None, ...], Vjp]] | None = pairs
-
-
-class Source:
-    """Where a parent's gradient goes: to the node that computed it, or to the leaf tensor itself.
-
-    It holds no intermediate value: an array stays alive only if some vjp needs it.
-    """
-
-    __slots__ = ("dtype", "origin", "shape")
-
-    def __init__(self, tensor: "Tensor") -> None:
-        self.origin: Node | Tensor = tensor._node or tensor
-        self.shape, self.dtype = tensor.shape, tensor.dtype
 
 
 class Tensor:
@@ -108,7 +81,7 @@ class Tensor:
             gradient = backend.of(self.data).xp.ones_like(self.data)
         gradient = as_tensor(gradient).data
         source = Source(self)
-        _check_gradient(gradient, source, "backward")
+        check_gradient(gradient, source, "backward")
         walk(source, gradient, keep_graph)
 
     if TYPE_CHECKING:  # the operators and common methods are ops; `minissl.ops` binds them
@@ -200,8 +173,8 @@ def record(value: Array, *pairs: tuple[Tensor | Sequence[Tensor], Vjp]) -> Tenso
     """The result of an op, and the way back: for each parent a vjp, from the result's gradient to the parent's.
 
     A pair may name several parents at once when their gradients are computed together; its vjp then returns one
-    gradient per parent. A vjp returns a new array, or the gradient it was given or a view of that; never an array
-    that it keeps. Parents that need no gradient are skipped: their vjp is never called.
+    gradient per parent. A vjp returns a new array, the gradient it was given, or a view (also where two parents share
+    one array); never an array that it keeps. Parents that need no gradient are skipped: their vjp is never called.
     """
     result = Tensor(value)
     if not _recording:
@@ -216,81 +189,3 @@ def record(value: Array, *pairs: tuple[Tensor | Sequence[Tensor], Vjp]) -> Tenso
         result.requires_grad = True
         result._node = Node(kept)
     return result
-
-
-def walk(source: Source, gradient: Array, keep_graph: bool) -> None:
-    """Carry a gradient from a tensor to all its leaves, newest node first.
-
-    Creation order is a topological order: when a node comes up, everything computed from it has come up before, so its
-    gradient is complete. A diamond, y = f(a(x), b(x)), shows why that is needed: x must wait for both a and b.
-    """
-    gradients: dict[Node | Tensor, tuple[Array, bool]] = {source.origin: (gradient, False)}
-    queue = [(-source.origin.number, source.origin)] if isinstance(source.origin, Node) else []
-    while queue:
-        _, node = heapq.heappop(queue)
-        gradient, _ = gradients.pop(node)
-        pairs = node.pairs
-        if pairs is None:
-            raise RuntimeError(
-                "backward: this graph was freed by an earlier backward; call that one with keep_graph=True"
-            )
-        if not keep_graph:
-            node.pairs = None
-        while pairs:
-            sources, vjp = pairs.pop() if not keep_graph else pairs[0]
-            results = (vjp(gradient),) if len(sources) == 1 else vjp(gradient)
-            for parent, result in zip(sources, results, strict=True):
-                if parent is None:
-                    continue
-                result = _fit(result, parent, vjp)
-                ours = result is not gradient and result.base is None  # nobody else holds this array
-                if parent.origin not in gradients and isinstance(parent.origin, Node):
-                    heapq.heappush(queue, (-parent.origin.number, parent.origin))
-                gradients[parent.origin] = _add(gradients.get(parent.origin), result, ours)
-            if keep_graph:
-                pairs = pairs[1:]
-        del gradient
-    for leaf, (total, ours) in gradients.items():
-        if leaf.grad is not None:  # type: ignore[union-attr]
-            leaf.grad = _as_array(leaf.grad + total)  # type: ignore[union-attr]
-        else:
-            leaf.grad = total if ours else total.copy()  # type: ignore[union-attr]
-
-
-def _add(sum_so_far: tuple[Array, bool] | None, term: Array, ours: bool) -> tuple[Array, bool]:
-    """The sum, and whether nobody else holds it; adds in place only into an array that is ours."""
-    if sum_so_far is None:
-        return term, ours
-    total, total_is_ours = sum_so_far
-    if total_is_ours or ours:
-        into, other = (total, term) if total_is_ours else (term, total)
-        backend.of(into).update(_add_into, into, other)
-        return into, True
-    return _as_array(backend.of(total).elementwise(backend.of(total).xp.add, total, term)), True
-
-
-def _add_into(total: Array, term: Array) -> None:
-    total += term
-
-
-def _fit(gradient: Array, parent: Source, vjp: Vjp) -> Array:
-    """Sum a broadcast gradient back to its parent's shape; check what the vjp returned."""
-    extra = gradient.ndim - len(parent.shape)
-    if extra > 0:
-        gradient = gradient.sum(axis=tuple(range(extra)))
-    stretched = tuple(i for i, n in enumerate(parent.shape) if n == 1 and extra >= 0 and gradient.shape[i] != 1)
-    if stretched:
-        gradient = gradient.sum(axis=stretched, keepdims=True)
-    if gradient.dtype != parent.dtype:
-        gradient = gradient.astype(parent.dtype)  # where float32 and float64 were mixed
-    gradient = _as_array(gradient)  # NumPy makes scalars of 0-d results, and those cannot be added into
-    _check_gradient(gradient, parent, vjp.__qualname__.split(".")[0])
-    return gradient
-
-
-def _check_gradient(gradient: Array, source: Source, op: str) -> None:
-    if gradient.shape != source.shape or gradient.dtype != source.dtype:
-        raise ValueError(
-            f"{op}: expected a gradient of shape {source.shape} and type {source.dtype}, "
-            f"got {gradient.shape} and {gradient.dtype}"
-        )

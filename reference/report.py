@@ -43,8 +43,9 @@ def probes(chapter: type[Method], method: Method, data: DataSet, config: Setting
         "pixels": labelled(raw_pixels),
         "supervised": under(classifier.encoder),
     }
-    linear = {origin: evaluation.linear_probe(*rows).accuracy for origin, rows in features.items()}
-    knn = {origin: evaluation.knn(rows[0], rows[2]) for origin, rows in features.items() if origin != "supervised"}
+    linear = {origin: evaluation.linear_probe(rows[0], rows[1], rows[2]).accuracy for origin, rows in features.items()}
+    k = min(20, len(parts["train"]))
+    knn = {origin: evaluation.knn(rows[0], rows[2], k) for origin, rows in features.items() if origin != "supervised"}
     test = features["pretrained"][2]
     title = "Test images in the pre-trained encoder's features"
     viz.embedding_plot(test.x, test.y, data.classes, out / "embedding.png", title)

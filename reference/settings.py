@@ -42,7 +42,14 @@ class Settings:
     # Folder of an interrupted run to continue; its own settings are used
     resume: Path | None = None
 
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            least = 1 if isinstance(value, int) and key not in MAY_BE_ZERO else 0
+            if isinstance(value, int | float) and not isinstance(value, bool) and not value >= least:
+                raise ValueError(f"--{key.replace('_', '-')}: expected at least {least}, got {value}")
 
+
+MAY_BE_ZERO = {"warmup_epochs", "seed", "workers"}
 FREE_ON_RESUME = {"resume", "out", "workers"}  # these change nothing in the result
 
 
@@ -52,8 +59,8 @@ def save_form(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in FREE_ON_RESUME}
 
 
-def resumed(settings: Settings, given: set[str]) -> Settings:
-    """The settings of the run in `settings.resume`, to continue it exactly.
+def resumed(settings: Settings, given: set[str], chapter: str) -> Settings:
+    """The settings of the run of `chapter` in `settings.resume`, to continue it exactly.
 
     given: the fields that the user set on the command line. Raises ValueError when one contradicts the run, since a
     run continued under other settings would be neither the old one nor a new one.
@@ -63,6 +70,10 @@ def resumed(settings: Settings, given: set[str]) -> Settings:
     if not file.is_file():
         raise ValueError(f"--resume: expected the folder of an earlier run, with config.json, got {str(folder)!r}")
     saved = json.loads(file.read_text())
+    if saved.get("chapter") != chapter:
+        raise ValueError(f"--resume: {str(folder)!r} holds a run of {saved.get('chapter')!r}, not of {chapter!r}")
+    if "out" in given:
+        raise ValueError(f"--resume continues in {str(folder)!r} itself; leave --out out")
     for key in sorted(given - FREE_ON_RESUME):
         if getattr(settings, key) != saved.get(key):
             raise ValueError(

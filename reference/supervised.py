@@ -20,7 +20,9 @@ class Supervised(Method):
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
         images = augment.random_resized_crop(self.raw(batch), rng, scale=(0.5, 1.0))
-        images = augment.quarter_turns(augment.horizontal_flip(images, rng), rng)
+        images = augment.horizontal_flip(images, rng)
+        if images.shape[1] == images.shape[2]:
+            images = augment.quarter_turns(images, rng)
         return self.standardize(images), backend.to_device(batch["labels"])
 
     def loss(self, views: tuple[Any, ...]) -> Tensor:

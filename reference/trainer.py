@@ -5,6 +5,7 @@ a run killed at any moment and resumed ends with the same bits as one that was n
 """
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -35,11 +36,14 @@ def make_optimizer(method: Module, config: Settings) -> optim.Optimizer:
 
 
 class Progress:
-    """Where training stands, as a checkpoint keeps it: epoch and batch to do next, and this epoch's sums so far."""
+    """Where training stands, as a checkpoint keeps it: epoch and batch to do next, this epoch's sums so far, and a line
+    of metrics for every epoch done.
+    """
 
     def __init__(self) -> None:
         self.epoch, self.batch = 0, 0
         self.sums: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
         self.seconds, self.loading_seconds = 0.0, 0.0
 
 
@@ -54,7 +58,8 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
     progress = Progress()
     if file.is_file():
         progress = restore(file, method, optimizer)
-    keep_lines(metrics, progress.epoch)
+    # A run killed between checkpoint and metrics has a line too few or too many; the checkpoint knows them all.
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in progress.history))
     batches, warmup = len(loader), min(config.warmup_epochs, config.epochs) * len(loader)
     method.train()
 
@@ -67,6 +72,9 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
             progress.epoch = epoch
             clock = time.perf_counter()
             for batch in islice(loader.epoch(epoch), progress.batch, None):
+                if interrupted:
+                    save(file, method, optimizer, progress, config)
+                    raise Interrupted
                 step = epoch * batches + progress.batch
                 rng = random.seed(config.seed, epoch, progress.batch + 1)  # 0 would repeat the loader's numbers
                 optimizer.learning_rate = config.learning_rate * optim.warmup_cosine(
@@ -77,24 +85,35 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
                 backend.current().synchronize()
                 progress.loading_seconds += time.perf_counter() - clock
                 logged = method.training_step(views, optimizer)
+                check_finite(logged, f"epoch {epoch + 1}, step {progress.batch + 1} of {batches}")
 
                 progress.seconds += time.perf_counter() - clock
                 clock = time.perf_counter()
                 for key, value in logged.items():
                     progress.sums[key] = progress.sums.get(key, 0.0) + value
                 progress.batch += 1
+                shown = {key: f"{value:.3f}" for key, value in logged.items()}
+                bar.set_postfix(epoch=epoch + 1, **shown, refresh=False)
                 bar.update(config.batch_size)
-                bar.set_postfix(epoch=epoch + 1, **{key: f"{value:.3f}" for key, value in logged.items()})
-                if interrupted:
-                    save(file, method, optimizer, progress, config)
-                    raise Interrupted
             means = {key: total / batches for key, total in progress.sums.items()}
             line = {"epoch": epoch + 1, **means, "learning_rate": optimizer.learning_rate, "seconds": progress.seconds}
-            with metrics.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+            progress.history.append(line)
             progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
             save(file, method, optimizer, progress, config)
+            with metrics.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
+            if bar.disable:
+                print(epoch_line(config, batches, progress, means), flush=True)
+        if interrupted:
+            raise Interrupted
     return progress
+
+
+def check_finite(logged: dict[str, float], place: str) -> None:
+    """Stop a run that has diverged, before a checkpoint holds its weights."""
+    if not all(math.isfinite(value) for value in logged.values()):
+        found = ", ".join(f"{key} = {value}" for key, value in logged.items())
+        raise FloatingPointError(f"{place}: {found}; start a new run with a lower --learning-rate")
 
 
 def save(file: Path, method: Method, optimizer: optim.Optimizer, progress: Progress, config: Settings) -> None:
@@ -122,12 +141,6 @@ def restore(file: Path, method: Method, optimizer: optim.Optimizer) -> Progress:
     return progress
 
 
-def keep_lines(metrics: Path, epochs: int) -> None:
-    """Drop lines of epochs that no checkpoint holds: a run killed between the two writes does that epoch again."""
-    lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    metrics.write_text("".join(f"{line}\n" for line in lines[:epochs]))
-
-
 def read_metrics(metrics: Path) -> dict[str, list[Any]]:
     """The lines of metrics.jsonl as columns."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -135,8 +148,19 @@ def read_metrics(metrics: Path) -> dict[str, list[Any]]:
 
 
 def progress_bar(config: Settings, batches: int, progress: Progress) -> tqdm:
+    """A bar on a terminal; elsewhere (`disable` is true then) `epoch_line` takes its place."""
     done = (progress.epoch * batches + progress.batch) * config.batch_size
-    return tqdm(total=config.epochs * batches * config.batch_size, initial=done, unit=" images", unit_scale=True)
+    return tqdm(
+        total=config.epochs * batches * config.batch_size, initial=done, unit=" images", unit_scale=True, disable=None
+    )
+
+
+def epoch_line(config: Settings, batches: int, progress: Progress, means: dict[str, float]) -> str:
+    """What a log keeps of an epoch."""
+    rate = progress.epoch * batches * config.batch_size / progress.seconds
+    left = tqdm.format_interval(progress.seconds / progress.epoch * (config.epochs - progress.epoch))
+    values = "".join(f"  {key} {value:.3f}" for key, value in means.items())
+    return f"epoch {progress.epoch}/{config.epochs}{values}  {rate:.0f} images/s  {left} left"
 
 
 @contextmanager

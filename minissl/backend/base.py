@@ -124,7 +124,7 @@ class Backend:
                 unclaimed &= ~won
         return crop(dx, window.padding)
 
-    # -- attention: q (..., L, d), k (..., S, d), v (..., S, e) ----------------------------------------------------------
+    # -- attention: q (..., L, d), k (..., S, d), v (..., S, e) -------------------------------------------------------
 
     def attention(self, q: Array, k: Array, v: Array, allowed: Array | None) -> tuple[Array, Array]:
         """y = P v with P = softmax(q kᵀ/√d) over S, 0 where not `allowed`. Returns y (..., L, e) and P (..., L, S)."""
@@ -164,21 +164,37 @@ class Backend:
 
     # -- batch normalization: x (N, ..., C), statistics (C,) ----------------------------------------------------------
 
-    def batch_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
-        """y = γ (x − μ)/√(σ² + ε) + β over every axis but the last. Returns y, μ, σ² (biased)."""
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False
+    ) -> tuple[Array, Array, Array]:
+        """y = γ (x − μ)/√(σ² + ε) + β over all axes but the last, then max(y, 0) if asked. Returns y, μ, biased σ²."""
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axis=axes)
         variance = ((x - mean) ** 2).mean(axis=axes)
-        return gamma * (x - mean) / self.xp.sqrt(variance + epsilon) + beta, mean, variance
+        y = gamma * (x - mean) / self.xp.sqrt(variance + epsilon) + beta
+        return self.xp.maximum(y, 0) if relu else y, mean, variance
 
     def batch_norm_gradient(
-        self, g: Array, x: Array, gamma: Array, mean: Array, variance: Array, epsilon: float
+        self,
+        g: Array,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: float,
+        relu: bool = False,
     ) -> tuple[Array, Array, Array]:
-        """With x̂ = (x − μ)/σ:  dβ = Σg,  dγ = Σg·x̂,  dx = γ/σ (g − dβ/M − x̂ dγ/M),  M values per channel."""
+        """With x̂ = (x − μ)/σ:  dβ = Σg,  dγ = Σg·x̂,  dx = γ/σ (g − dβ/M − x̂ dγ/M),  M values per channel.
+
+        After a ReLU, g counts where γ x̂ + β > 0.
+        """
         axes = tuple(range(x.ndim - 1))
         M = x.size // x.shape[-1]
         deviation = self.xp.sqrt(variance + epsilon)
         normalized = (x - mean) / deviation
+        if relu:
+            g = g * (gamma * normalized + beta > 0)
         dbeta = g.sum(axis=axes)
         dgamma = (g * normalized).sum(axis=axes)
         return gamma / deviation * (g - dbeta / M - normalized * (dgamma / M)), dgamma, dbeta

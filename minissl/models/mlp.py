@@ -17,5 +17,5 @@ def mlp(*sizes: int, batch_norm: bool = False) -> nn.Sequential:
         last = i == len(sizes) - 2
         layers.append(nn.Linear(inputs, outputs, bias=last or not batch_norm))  # a BatchNorm brings its own bias
         if not last:
-            layers += [nn.BatchNorm(outputs), nn.ReLU()] if batch_norm else [nn.ReLU()]
+            layers.append(nn.BatchNorm(outputs, relu=True) if batch_norm else nn.ReLU())
     return nn.Sequential(*layers)

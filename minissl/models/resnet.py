@@ -16,7 +16,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm(outputs)
+        self.bn1 = nn.BatchNorm(outputs, relu=True)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm(outputs)
         self.downsample = None
@@ -25,9 +25,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        y = ops.relu(self.bn1(self.conv1(x)))
+        y = self.bn1(self.conv1(x))
         y = self.bn2(self.conv2(y))
-        return ops.relu(y + shortcut)
+        return ops.add_relu(y, shortcut)
 
 
 class ResNet(nn.Module):
@@ -49,7 +49,7 @@ class ResNet(nn.Module):
             raise ValueError(f"ResNet: expected a stem among {', '.join(map(repr, stems))}, got {stem!r}")
         size, stride = stems[stem]
         self.conv1 = nn.Conv2d(channels, width, size, stride, size // 2, bias=False)
-        self.bn1 = nn.BatchNorm(width)
+        self.bn1 = nn.BatchNorm(width, relu=True)
         self.pool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
         self.layer1 = stage(width, width, blocks[0], 1)
         self.layer2 = stage(width, 2 * width, blocks[1], 2)
@@ -58,7 +58,7 @@ class ResNet(nn.Module):
         self.features = 8 * width
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(ops.relu(self.bn1(self.conv1(x))))  # (N, H/s, W/s, width)
+        x = self.pool(self.bn1(self.conv1(x)))  # (N, H/s, W/s, width)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, H/8s, W/8s, 8·width)
         return x.mean(axis=(1, 2))  # (N, 8·width)
 

@@ -1,20 +1,70 @@
 """Layers and the Module that holds them."""
 
 from minissl.nn import initializers
-from minissl.nn.layers import BatchNorm, Conv2d, GlobalAveragePool, Identity, Linear, MaxPool2d, ReLU
-from minissl.nn.module import Buffer, Module, Parameter, Sequential
+from minissl.nn.attention import (
+    FeedForward,
+    LearnedPositions,
+    MultiHeadAttention,
+    TransformerBlock,
+    WindowAttention,
+    sinusoidal_positions,
+    sinusoidal_positions_2d,
+)
+from minissl.nn.containers import ModuleList, Sequential
+from minissl.nn.layers import (
+    GELU,
+    ChannelwiseLinear,
+    Conv1d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    DropPath,
+    Embedding,
+    GlobalAveragePool,
+    Identity,
+    Linear,
+    MaxPool2d,
+    PatchEmbed,
+    ReLU,
+    Upsample,
+)
+from minissl.nn.module import Buffer, Module, Parameter
+from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm
+from minissl.nn.recurrent import GRU, LSTM, RNN
 
 __all__ = [
+    "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "BatchNorm",
     "Buffer",
+    "ChannelwiseLinear",
+    "Conv1d",
     "Conv2d",
+    "ConvTranspose2d",
+    "DropPath",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
     "GlobalAveragePool",
+    "GroupNorm",
     "Identity",
+    "LayerNorm",
+    "LearnedPositions",
     "Linear",
     "MaxPool2d",
     "Module",
+    "ModuleList",
+    "MultiHeadAttention",
     "Parameter",
+    "PatchEmbed",
     "ReLU",
     "Sequential",
+    "TransformerBlock",
+    "Upsample",
+    "WindowAttention",
     "initializers",
+    "sinusoidal_positions",
+    "sinusoidal_positions_2d",
 ]

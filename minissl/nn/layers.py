@@ -1,8 +1,10 @@
-"""Layers: parameters and the op that uses them. Images are (N, H, W, C), embeddings (N, D)."""
+"""Layers without a memory of their own: parameters and the op that uses them. Images (N, H, W, C), tokens (N, L, D)."""
 
-from minissl import backend, ops
+from typing import Literal
+
+from minissl import backend, ops, random
 from minissl.nn import initializers
-from minissl.nn.module import Buffer, Module, Parameter
+from minissl.nn.module import Module, Parameter
 from minissl.tensor import Tensor
 
 Pair = int | tuple[int, int]
@@ -17,6 +19,24 @@ class Linear(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight, self.bias)
+
+
+class ChannelwiseLinear(Module):
+    """A linear layer over all positions, one for each channel: (N, H, W, C) -> (N, H, W, C), weight (C, HW, HW).
+
+    It spreads information over the whole image without the cost of mixing channels.
+    (Pathak et al., 2016, "Context Encoders")
+    """
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        self.weight = Parameter(initializers.lecun_uniform((channels, height * width, height * width)))
+        self.bias = Parameter(initializers.zeros((channels, 1, height * width)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        N, H, W, C = x.shape
+        planes = x.reshape(N, H * W, C).transpose(2, 0, 1)  # (C, N, HW)
+        mixed = planes @ self.weight + self.bias  # (C, N, HW)
+        return mixed.transpose(1, 2, 0).reshape(N, H, W, C)
 
 
 class Conv2d(Module):
@@ -43,32 +63,78 @@ class Conv2d(Module):
         return y if self.bias is None else y + self.bias
 
 
-class BatchNorm(Module):
-    """Batch normalization over all axes but the last; see `ops.batch_norm`.
+class Conv1d(Module):
+    """Convolution (N, L, C_in) -> (N, OL, C_out), weight (k, C_in/groups, C_out); see `ops.conv1d`."""
 
-    Training uses the batch's own mean and variance and averages them, new = (1 − momentum)·old + momentum·batch (the
-    variance unbiased there, M/(M − 1)); evaluation uses the averages, so that an image's output is its own alone.
-    """
-
-    def __init__(self, channels: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
-        self.weight = Parameter(initializers.ones((channels,)))
-        self.bias = Parameter(initializers.zeros((channels,)))
-        self.running_mean = Buffer(initializers.zeros((channels,)))
-        self.running_var = Buffer(initializers.ones((channels,)))
-        self.momentum, self.epsilon = momentum, epsilon
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        self.weight = Parameter(initializers.kaiming_normal((size, inputs // groups, outputs)))
+        self.bias = Parameter(initializers.zeros((outputs,))) if bias else None
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            scale = self.weight / ops.sqrt(self.running_var + self.epsilon)
-            return x * scale + (self.bias - self.running_mean * scale)
-        y, mean, variance = ops.batch_norm(x, self.weight, self.bias, self.epsilon)
-        M = x.size // x.shape[-1]
-        self._average(self.running_mean, mean)
-        self._average(self.running_var, variance * (M / (M - 1)))
-        return y
+        y = ops.conv1d(x, self.weight, self.stride, self.padding, self.dilation, self.groups)
+        return y if self.bias is None else y + self.bias
 
-    def _average(self, running: Buffer, batch: backend.Array) -> None:
-        running.data = (1 - self.momentum) * running.data + self.momentum * batch
+
+class ConvTranspose2d(Module):
+    """Transposed convolution (N, H, W, C_in) -> (N, OH, OW, C_out), weight (kh, kw, C_out, C_in).
+
+    See `ops.conv_transpose2d`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        output_padding: Pair = 0,
+        bias: bool = True,
+    ) -> None:
+        kh, kw = (size, size) if isinstance(size, int) else size
+        self.weight = Parameter(initializers.kaiming_normal((kh, kw, outputs, inputs)))
+        self.bias = Parameter(initializers.zeros((outputs,))) if bias else None
+        self.stride, self.padding, self.output_padding = stride, padding, output_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = ops.conv_transpose2d(x, self.weight, self.stride, self.padding, self.output_padding)
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Module):
+    """Rows of a learned table (K, D) by their numbers: integers (...) -> (..., D). Starts Gaussian, σ = 0.02."""
+
+    def __init__(self, count: int, features: int) -> None:
+        self.weight = Parameter(initializers.normal((count, features), 0.02))
+
+    def forward(self, index: backend.Array) -> Tensor:
+        return ops.embedding(self.weight, index)
+
+
+class PatchEmbed(Module):
+    """Images as tokens: each patch of size x size pixels through one linear layer, (N, H, W, C) -> (N, L, D).
+
+    Patches come in reading order; the pixels of one in the order (row, column, channel).
+    (Dosovitskiy et al., 2021, "An Image is Worth 16x16 Words")
+    """
+
+    def __init__(self, size: int, channels: int, features: int) -> None:
+        self.proj = Conv2d(channels, features, size, stride=size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.proj(x)  # (N, H/size, W/size, D)
+        return y.reshape(len(y), -1, y.shape[-1])
 
 
 class ReLU(Module):
@@ -78,11 +144,47 @@ class ReLU(Module):
         return ops.relu(x)
 
 
+class GELU(Module):
+    """x Φ(x); see `ops.gelu`."""
+
+    def __init__(self, form: Literal["tanh", "erf"] = "tanh") -> None:
+        self.form: Literal["tanh", "erf"] = form
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.gelu(x, self.form)
+
+
 class Identity(Module):
     """x, unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
+
+
+class Dropout(Module):
+    """While training, each element 0 with probability `rate`; see `ops.dropout`."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.rate) if self.training else x
+
+
+class DropPath(Module):
+    """While training, the whole branch 0 for some images, the others divided by 1 − rate: a net of random depth.
+
+    (Huang et al., 2016, "Deep Networks with Stochastic Depth")
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = random.generator().random((len(x),) + (1,) * (x.ndim - 1), "float32") >= self.rate
+        return x * (backend.of(x.data).to_device(kept).astype(x.dtype) / (1 - self.rate))
 
 
 class MaxPool2d(Module):
@@ -100,3 +202,15 @@ class GlobalAveragePool(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(axis=(1, 2))
+
+
+class Upsample(Module):
+    """`factor` times as many pixels each way, by repetition or bilinear interpolation."""
+
+    def __init__(self, factor: int, mode: Literal["nearest", "bilinear"] = "nearest") -> None:
+        self.factor, self.mode = factor, mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mode == "nearest":
+            return ops.upsample_nearest(x, self.factor)
+        return ops.upsample_bilinear(x, (x.shape[1] * self.factor, x.shape[2] * self.factor))

@@ -34,6 +34,16 @@ class Module:
 
     training: bool = True
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, list | tuple | set | dict):
+            inside = value.values() if isinstance(value, dict) else value
+            if any(isinstance(element, Module | Parameter | Buffer) for element in inside):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: modules and parameters inside a {type(value).__name__} would not "
+                    "be found; use ModuleList or Sequential, or one attribute each"
+                )
+        super().__setattr__(name, value)
+
     def forward(self, *inputs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward; write def forward(self, ...)")
 
@@ -119,15 +129,3 @@ class Module:
     def astype(self: Self, dtype: str) -> Self:
         """Convert every floating-point parameter and buffer, e.g. to "float64" for a gradient check."""
         return self._convert(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
-
-
-class Sequential(Module):
-    """Modules one after another, named "0", "1", ... or by keyword in the order given."""
-
-    def __init__(self, *modules: Module, **named: Module) -> None:
-        vars(self).update({str(i): module for i, module in enumerate(modules)} | named)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for _, module in self.children():
-            x = module(x)
-        return x

@@ -4,7 +4,7 @@ Every function takes tensors, arrays or numbers, and returns a Tensor; shapes br
 binds the operators and the common methods onto Tensor: `x @ W + b` calls `matmul` and `add`.
 """
 
-from minissl.ops.arithmetic import add, divide, maximum, minimum, multiply, negative, power, subtract, where
+from minissl.ops.arithmetic import add, add_relu, divide, maximum, minimum, multiply, negative, power, subtract, where
 from minissl.ops.attention import scaled_dot_product_attention
 from minissl.ops.control import dropout, gradient_reversal, recompute, straight_through
 from minissl.ops.convolution import conv1d, conv2d, conv_transpose2d
@@ -52,6 +52,7 @@ __all__ = [
     "absolute",
     "adaptive_average_pool2d",
     "add",
+    "add_relu",
     "astype",
     "average_pool2d",
     "batch_norm",

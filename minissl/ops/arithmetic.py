@@ -3,6 +3,7 @@
 from typing import Any
 
 from minissl import backend
+from minissl.backend import Array
 from minissl.ops.checks import broadcast_shape, operands
 from minissl.tensor import Tensor, as_tensor, record
 
@@ -12,6 +13,19 @@ def add(a: Any, b: Any) -> Tensor:
     a, b = operands("add", a, b)
     home = backend.of(a.data)
     return record(home.elementwise(home.xp.add, a.data, b.data), (a, lambda g: g), (b, lambda g: g))
+
+
+def add_relu(a: Any, b: Any) -> Tensor:
+    """max(a + b, 0), the end of a residual block, in one pass.  d = da + db where the sum is above 0."""
+    a, b = operands("add_relu", a, b)
+    home = backend.of(a.data)
+    y = home.elementwise(lambda a, b: home.xp.maximum(a + b, 0), a.data, b.data)
+
+    def vjp(g: Array) -> tuple[Array, Array]:
+        through = home.elementwise(lambda g, y: g * (y > 0), g, y)[...]  # a view: both parents share it
+        return through, through
+
+    return record(y, ((a, b), vjp))
 
 
 def subtract(a: Any, b: Any) -> Tensor:

@@ -65,7 +65,7 @@ def conv_transpose2d(
     padding: int | tuple[int, int] = 0,
     output_padding: int | tuple[int, int] = 0,
 ) -> Tensor:
-    """The adjoint of conv2d, ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩: each value spreads a copy of the kernel, stride pixels apart.
+    """The adjoint of conv2d, ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩: each value spreads a copy of the kernel, a stride apart.
 
     x (N, H, W, C), weight (kh, kw, O, C), the shape of a convolution from O to C channels; -> (N, OH, OW, O) with
     OH = (H − 1) s − 2p + kh + output_padding (< s, since several sizes have a convolution of size H).

@@ -8,10 +8,11 @@ from minissl.ops.checks import floating
 from minissl.tensor import Tensor, as_tensor, record
 
 
-def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> tuple[Tensor, Array, Array]:
+def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5, relu: bool = False) -> tuple[Tensor, Array, Array]:
     """y = γ (x − μ)/√(σ² + ε) + β, with mean μ and biased variance σ² per channel over all axes but the last.
 
     x (N, ..., C), γ and β (C,). Returns y and the arrays μ and σ² (C,), which a layer averages for evaluation.
+    relu: max(y, 0) at the end, in the same passes over memory.
     (Ioffe and Szegedy, 2015, "Batch Normalization")
     """
     x, gamma, beta = floating("batch_norm", x), floating("batch_norm", gamma), floating("batch_norm", beta)
@@ -23,9 +24,9 @@ def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> tuple[Te
         raise ValueError(
             f"batch_norm: expected more than one value per channel, got shape {x.shape}; use a larger batch"
         )
-    home, v, scale = backend.of(x.data), x.data, gamma.data
-    y, mean, variance = home.batch_norm(v, scale, beta.data, epsilon)
-    gradients = lambda g: home.batch_norm_gradient(g, v, scale, mean, variance, epsilon)
+    home, v, scale, shift = backend.of(x.data), x.data, gamma.data, beta.data
+    y, mean, variance = home.batch_norm(v, scale, shift, epsilon, relu)
+    gradients = lambda g: home.batch_norm_gradient(g, v, scale, shift, mean, variance, epsilon, relu)
     return record(y, ((x, gamma, beta), gradients)), mean, variance
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from minissl import backend
-from minissl.backend import Array
+from minissl.graph import Part
 from minissl.ops.checks import normalize_axes, operands
 from minissl.tensor import Tensor, as_tensor, record
 
@@ -170,24 +170,15 @@ def getitem(x: Any, key: Any) -> Tensor:
     x = as_tensor(x)
     home = backend.of(x.data)
     key = on_backend(key, home)
-    shape, dtype = x.shape, x.dtype
     try:
         value = x.data[key]
     except IndexError as error:
-        raise IndexError(f"getitem: expected an index into shape {shape}, got {key!r}: {error}") from error
+        raise IndexError(f"getitem: expected an index into shape {x.shape}, got {key!r}: {error}") from error
     basic = all(
         isinstance(k, int | slice | type(None) | type(Ellipsis)) for k in (key if isinstance(key, tuple) else (key,))
     )
 
-    def vjp(g: Array) -> Array:
-        dx = home.xp.zeros(shape, dtype)
-        if basic:
-            dx[key] = g
-        else:
-            home.xp.add.at(dx, key, g)
-        return dx
-
-    return record(value, (x, vjp))
+    return record(value, (x, lambda g: Part(key, g, repeats=not basic)))
 
 
 def on_backend(key: Any, home: Any) -> Any:

@@ -25,6 +25,9 @@ class Optimizer:
         if not entries:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter, got none")
         groups = entries if isinstance(entries[0], dict) else [{"parameters": entries}]
+        known = {"parameters", "rate", *defaults}
+        if wrong := {key for group in groups for key in group} - known:  # type: ignore[attr-defined]
+            raise ValueError(f"{type(self).__name__}: a group may have {sorted(known)}, got {sorted(wrong)}")
         self.learning_rate, self.steps = learning_rate, 0
         self.groups: list[dict[str, Any]] = [{"rate": 1.0} | defaults | group for group in groups]  # type: ignore[operator]
         self.state: list[dict[str, Array]] = [

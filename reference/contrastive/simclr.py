@@ -16,6 +16,7 @@ pixels; SGD by default, LARS by choice (the paper's batches have 4,096 images); 
 from above have no up, vertical flips and quarter turns beside the horizontal flip.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,6 +66,7 @@ class SimCLR(Method):
         super().__init__(config, inputs)
         self.encoder = models.resnet18(config.width, inputs.channels, config.stem)
         self.head = projection_head(config.head, self.encoder.features, config.embedding)
+        self.references = {"log(2N − 1), collapsed": math.log(2 * config.batch_size - 1)}
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
         images = self.raw(batch)  # (N, H, W, C)

@@ -18,6 +18,7 @@ from tests.op_table.drawing import (
 )
 
 row("add", two(), np.add)
+row("add_relu", apart(), lambda a, b: np.maximum(a + b, 0))
 row("subtract", two(), np.subtract)
 row("multiply", two(), np.multiply)
 row("divide", two(0.3, 3.0), np.divide)

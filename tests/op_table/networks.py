@@ -14,15 +14,15 @@ def normalized(draw: Any) -> Drawn:
     shape = (draw(st.integers(3, 5)), *draw(st.sampled_from([(), (2,), (2, 2)])), draw(st.integers(1, 3)))
     C = shape[-1]
     x = distinct(draw(seeds), shape)  # no channel may be nearly constant: its slope would be as steep as 1/√ε
-    return (x, values(draw(seeds), (C,)), values(draw(seeds), (C,))), {"epsilon": 1e-3}
+    return (x, values(draw(seeds), (C,)), values(draw(seeds), (C,))), {"epsilon": 1e-3, "relu": draw(st.booleans())}
 
 
-def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float) -> np.ndarray:
+def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float, relu: bool) -> np.ndarray:
     y = np.empty_like(x)
     for c in range(x.shape[-1]):
         channel = x[..., c]
         y[..., c] = gamma[c] * (channel - channel.mean()) / np.sqrt(channel.var() + epsilon) + beta[c]
-    return y
+    return np.maximum(y, 0) if relu else y
 
 
 @st.composite
@@ -31,7 +31,12 @@ def unit(draw: Any) -> Drawn:
     return (values(draw(seeds), shape, 0.2, 2.0),), {"axis": draw(st.integers(-len(shape), len(shape) - 1))}
 
 
-row("batch_norm", normalized(), batch_norm, call=lambda *inputs, epsilon: ops.batch_norm(*inputs, epsilon)[0])
+row(
+    "batch_norm",
+    normalized(),
+    batch_norm,
+    call=lambda *inputs, epsilon, relu: ops.batch_norm(*inputs, epsilon, relu)[0],
+)
 row("l2_normalize", unit(), lambda x, axis: x / np.sqrt((x * x).sum(axis=axis, keepdims=True)))
 
 

@@ -50,10 +50,20 @@ class NumpyBackend(Backend):
             return super().conv2d_weight_gradient(x, g, window, groups)
         return convolution.weight_gradient(x, g, window)
 
-    def batch_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> tuple[Array, Array, Array]:
-        return normalization.batch_norm(x, gamma, beta, epsilon)
+    def batch_norm(
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False
+    ) -> tuple[Array, Array, Array]:
+        return normalization.batch_norm(x, gamma, beta, epsilon, relu)
 
     def batch_norm_gradient(
-        self, g: Array, x: Array, gamma: Array, mean: Array, variance: Array, epsilon: float
+        self,
+        g: Array,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        epsilon: float,
+        relu: bool = False,
     ) -> tuple[Array, Array, Array]:
-        return normalization.batch_norm_gradient(g, x, gamma, mean, variance, epsilon)
+        return normalization.batch_norm_gradient(g, x, gamma, beta, mean, variance, epsilon, relu)

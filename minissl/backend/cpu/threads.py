@@ -47,9 +47,6 @@ def _blas() -> ThreadpoolController:
 def one_blas_thread() -> Iterator[None]:
     """Hold the BLAS at one thread until the block ends. Entering again inside, or beside it in a thread, is free."""
     global _limited
-    if count() == 1:
-        yield
-        return
     with _limit_lock:  # one at a time: a second would take the limit for the original and restore that, for good
         mine, _limited = not _limited, True
     if not mine:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minissl.backend import get
 from minissl.data.dataset import DataSet
 from minissl.data.scenes.layout import DETAIL, RECIPES, Canvas
 from minissl.data.scenes.render import RED_GREEN_BLUE, draw_sky, local_spectra, reflectance, true_colour
@@ -88,12 +89,13 @@ def generate(count: int, size: int = 64, seed: int = 0) -> DataSet:
         "location": np.empty((count, 2), dtype=np.float32),
         "part": np.empty(count, dtype=np.uint8),
     }
-    for index in range(count):
-        location = locate(seed, index, size)
-        arrays["images"][index] = photograph(location, _stream(seed, index, _PICTURE))
-        arrays["labels"][index] = location.label
-        arrays["location"][index] = location.latitude, location.longitude
-        arrays["part"][index] = location.part
+    with get("numpy").training_run():  # thousands of tiny matrix products: waking BLAS threads costs more than they do
+        for index in range(count):
+            location = locate(seed, index, size)
+            arrays["images"][index] = photograph(location, _stream(seed, index, _PICTURE))
+            arrays["labels"][index] = location.label
+            arrays["location"][index] = location.latitude, location.longitude
+            arrays["part"][index] = location.part
     return DataSet(arrays, CLASSES, "scenes")
 
 

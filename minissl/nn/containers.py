@@ -1,0 +1,34 @@
+"""Modules that hold modules."""
+
+from collections.abc import Iterable, Iterator
+
+from minissl.nn.module import Module
+from minissl.tensor import Tensor
+
+
+class Sequential(Module):
+    """Modules one after another, named "0", "1", ... or by keyword in the order given."""
+
+    def __init__(self, *modules: Module, **named: Module) -> None:
+        vars(self).update({str(i): module for i, module in enumerate(modules)} | named)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _, module in self.children():
+            x = module(x)
+        return x
+
+
+class ModuleList(Module):
+    """Modules in a list, named "0", "1", ...; what is done with them is up to the module around it."""
+
+    def __init__(self, modules: Iterable[Module]) -> None:
+        vars(self).update({str(i): module for i, module in enumerate(modules)})
+
+    def __len__(self) -> int:
+        return len(list(self.children()))
+
+    def __iter__(self) -> Iterator[Module]:
+        return (module for _, module in self.children())
+
+    def __getitem__(self, i: int) -> Module:
+        return list(self)[i]

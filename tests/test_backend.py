@@ -1,0 +1,472 @@
+"""Which backend is in use, and the kernels of the CPU: each equals its textbook form in `base.py`."""
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from minissl import backend
+from minissl.backend.base import Backend
+from minissl.backend.cpu import NumpyBackend, convolution, normalization, threads
+from minissl.backend.windows import Window
+
+cpu = backend.get("numpy")
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """As in a new process: nothing chosen yet."""
+    monkeypatch.setattr(backend, "_current", None)
+    monkeypatch.delenv("MINISSL_BACKEND", raising=False)
+    yield monkeypatch
+
+
+def test_use_as_a_block_restores_what_was_before(fresh: Any, cupy: Backend) -> None:
+    assert backend.current() is cpu
+    with backend.use("cupy") as inside:
+        assert inside is cupy and backend.current() is cupy
+        with backend.use("numpy"):
+            assert backend.current() is cpu
+        assert backend.current() is cupy
+    assert backend.current() is cpu
+    with pytest.raises(KeyError), backend.use("cupy"):
+        raise KeyError
+    assert backend.current() is cpu
+
+
+def test_use_as_a_function_stays(fresh: Any, cupy: Backend) -> None:
+    backend.use("cupy")
+    assert backend.current() is cupy
+    assert backend.of(backend.to_device(np.ones(2))) is cupy
+
+
+def test_an_unknown_name_changes_nothing(fresh: Any) -> None:
+    with pytest.raises(ValueError, match="'jax' is not known; choose one of 'numpy', 'cupy'"):
+        backend.use("jax")
+    assert backend.current() is cpu
+
+
+def test_the_environment_chooses_until_use_does(fresh: pytest.MonkeyPatch, cupy: Backend) -> None:
+    fresh.setenv("MINISSL_BACKEND", "cupy")
+    assert backend.current() is cupy
+    backend.use("numpy")
+    assert backend.current() is cpu
+
+
+def test_an_unknown_name_in_the_environment_is_an_error(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setenv("MINISSL_BACKEND", "jax")
+    with pytest.raises(ValueError, match="'jax' is not known"):
+        backend.current()
+
+
+def test_an_array_knows_its_backend(cupy: Backend) -> None:
+    assert backend.of(np.ones(2)) is cpu and backend.of(np.float32(1)) is cpu
+    assert backend.of(cupy.to_device(np.ones(2))) is cupy
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], 1.0, None, memoryview(b"12"), object()])
+def test_what_is_no_array_has_no_backend(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"expected a NumPy or CuPy array, got {type(value).__name__}"):
+        backend.of(value)
+
+
+def test_a_host_array_is_not_copied_on_the_host() -> None:
+    x = np.ones(2)
+    assert backend.to_host(x) is x and cpu.to_device(x) is x
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Three threads on any machine, and scratch memory that holds NaN until it is written."""
+    real = threads.workspace
+
+    def poisoned(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        array = real(name, shape, dtype)
+        array[...] = np.nan
+        return array
+
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(threads, "count", lambda: 3)
+        monkeypatch.setattr(threads, "_pool", lambda: pool)
+        monkeypatch.setattr(convolution, "workspace", poisoned)
+        monkeypatch.setattr(normalization, "workspace", poisoned)
+        yield monkeypatch
+
+
+def same(kernel: str, *arguments: Any) -> None:
+    """The CPU's kernel gives what the textbook form gives, of the same type, and leaves its inputs alone."""
+    saved = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    found, expected = getattr(cpu, kernel)(*arguments), getattr(Backend, kernel)(cpu, *arguments)
+    for a, before in zip(arguments, saved, strict=True):
+        np.testing.assert_array_equal(a, before)
+    several = isinstance(expected, tuple)
+    assert isinstance(found, tuple) == several
+    for ours, theirs in zip(found if several else (found,), expected if several else (expected,), strict=True):
+        assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        tolerance = 1e-4 if ours.dtype == "float32" else 1e-10
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max(initial=1e-30))
+
+
+TESTED = {
+    "conv2d",
+    "conv2d_input_gradient",
+    "conv2d_weight_gradient",
+    "batch_norm",
+    "batch_norm_gradient",
+    "elementwise",
+    "update",
+    "matmul",
+}
+
+
+def test_every_kernel_that_the_cpu_overrides_is_tested_here() -> None:
+    copies_and_settings = {"to_host", "to_device", "training_run", "synchronize"}
+    public = {name for name, value in vars(NumpyBackend).items() if callable(value) and not name.startswith("_")}
+    assert public - copies_and_settings == TESTED
+
+
+CONVOLUTIONS = {
+    "3x3": Window((3, 3), (1, 1), (1, 1)),
+    "no padding": Window((3, 3)),
+    "stride": Window((3, 3), (2, 2), (1, 1)),
+    "a stride that leaves a rest": Window((2, 2), (3, 3)),
+    "dilation": Window((3, 3), (1, 1), (2, 2), (2, 2)),
+    "dilation and stride": Window((3, 3), (2, 2), (2, 2), (2, 2)),
+    "1x1": Window((1, 1)),
+    "1x1 with stride": Window((1, 1), (2, 2)),
+    "1x1 with padding": Window((1, 1), (1, 1), (1, 1)),
+    "non-square": Window((3, 2), (1, 2), (2, 0), (1, 3)),
+    "padding wider than the window": Window((2, 2), (1, 1), (3, 3)),
+    "as large as the image": Window((9, 8)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("chunk", [1, 2, 100], ids=lambda n: f"{n} images a chunk")
+@pytest.mark.parametrize("window", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution(three_threads: pytest.MonkeyPatch, window: Window, chunk: int, dtype: str) -> None:
+    """8 images on 3 threads: 2 or 3 each, so that chunks of 2 end with one that is smaller."""
+    rng = np.random.default_rng(0)
+    N, H, W, C, O = 8, 9, 8, 3, 5
+    one_image = np.prod(window.outputs(H, W)) * np.prod(window.size) * C * np.dtype(dtype).itemsize
+    three_threads.setattr(convolution, "COLUMN_BYTES", int(chunk * one_image))
+    assert convolution.images_per_chunk((N, H, W, C), window, np.dtype(dtype).itemsize) == chunk
+    x = rng.normal(size=(N, H, W, C)).astype(dtype)
+    w = rng.normal(size=(*window.size, C, O)).astype(dtype)
+    g = rng.normal(size=(N, *window.outputs(H, W), O)).astype(dtype)
+    same("conv2d", x, w, window)
+    same("conv2d_input_gradient", g, w, x.shape, window)
+    same("conv2d_weight_gradient", x, g, window)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_convolution_in_groups(three_threads: pytest.MonkeyPatch, groups: int) -> None:
+    rng = np.random.default_rng(0)
+    window = Window((3, 3), (2, 2), (1, 1))
+    x, w = rng.normal(size=(3, 7, 6, 4)), rng.normal(size=(3, 3, 4 // groups, 8))
+    g = rng.normal(size=(3, *window.outputs(7, 6), 8))
+    same("conv2d", x, w, window, groups)
+    same("conv2d_input_gradient", g, w, x.shape, window, groups)
+    same("conv2d_weight_gradient", x, g, window, groups)
+
+
+def test_convolution_of_strided_arrays(three_threads: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 7, 6)).transpose(0, 2, 3, 1)
+    w = rng.normal(size=(5, 4, 3, 3)).transpose(2, 3, 1, 0)
+    g = np.broadcast_to(rng.normal(size=(3, 1, 1, 5)), (3, 7, 6, 5))
+    window = Window((3, 3), (1, 1), (1, 1))
+    same("conv2d", x, w, window)
+    same("conv2d_input_gradient", g, w, x.shape, window)
+    same("conv2d_weight_gradient", x, g, window)
+
+
+def test_results_do_not_lie_in_scratch_memory(three_threads: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    window = Window((3, 3), (2, 2), (1, 1))
+    x, w, g = rng.normal(size=(4, 6, 6, 2)), rng.normal(size=(3, 3, 2, 3)), rng.normal(size=(4, 3, 3, 3))
+    run: Callable[[], list[Any]] = lambda: [
+        cpu.conv2d(x, w, window),
+        cpu.conv2d_input_gradient(g, w, x.shape, window),
+        cpu.conv2d_weight_gradient(x, g, window),
+        *cpu.batch_norm(x, np.ones(2), np.zeros(2), 1e-5),
+        *cpu.batch_norm_gradient(x, x, np.ones(2), np.zeros(2), np.zeros(2), np.ones(2), 1e-5),
+    ]
+    first = run()
+    saved = [array.copy() for array in first]
+    x, w, g = -x, 2 * w, 3 * g
+    run()
+    for array, before in zip(first, saved, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("chunk", [1, 24, 1 << 16])
+@pytest.mark.parametrize("shape", [(2, 3), (7, 5), (101, 3), (4, 3, 5, 6), (8, 8, 8, 4), (64, 1), (3, 5000)], ids=str)
+@pytest.mark.parametrize("relu", [False, True], ids=["", "with ReLU"])
+def test_batch_norm(
+    three_threads: pytest.MonkeyPatch, shape: tuple[int, ...], chunk: int, dtype: str, relu: bool
+) -> None:
+    if chunk == 1 and np.prod(shape) > 10_000:
+        chunk = 6000
+    three_threads.setattr(normalization, "CHUNK", chunk)
+    rng = np.random.default_rng(0)
+    C = shape[-1]
+    x, g = (rng.normal(3, 2, size=shape).astype(dtype) for _ in range(2))
+    gamma, beta = (rng.uniform(0.5, 2, C).astype(dtype) for _ in range(2))
+    same("batch_norm", x, gamma, beta, 1e-3, relu)
+    _, mean, variance = Backend.batch_norm(cpu, x, gamma, beta, 1e-3)
+    same("batch_norm_gradient", g, x, gamma, beta, mean, variance, 1e-3, relu)
+
+
+def test_batch_norm_of_strided_arrays(three_threads: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 6, 6)).transpose(0, 2, 3, 1)
+    g = np.broadcast_to(rng.normal(size=(3, 1, 1, 4)), x.shape)
+    same("batch_norm", x, np.ones(4), np.zeros(4), 1e-5)
+    mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+    same("batch_norm_gradient", g, x, np.ones(4), np.zeros(4), mean, variance, 1e-5)
+
+
+def test_batch_norm_with_a_mean_far_above_the_deviation(three_threads: pytest.MonkeyPatch) -> None:
+    """A variance as E[x²] − E[x]² would lose all its digits here."""
+    x = (1000 + np.random.default_rng(0).normal(size=(4096, 3))).astype("float32")
+    y, mean, variance = cpu.batch_norm(x, np.ones(3, "float32"), np.zeros(3, "float32"), 1e-5)
+    exact = x.astype("float64")
+    np.testing.assert_allclose(mean, exact.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(y, (exact - exact.mean(axis=0)) / exact.std(axis=0), atol=1e-3)
+
+
+@pytest.fixture(params=["whole", "split"])
+def pieces(request: pytest.FixtureRequest, three_threads: pytest.MonkeyPatch) -> bool:
+    """Whether the arrays of a test are large enough to be cut into slices for the threads."""
+    split = request.param == "split"
+    three_threads.setattr(threads, "WORTH_SPLITTING", 16 if split else 1 << 30)
+    three_threads.setattr(threads, "CHUNK", 7)
+    return split
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (5,), (16,), (10, 10), (3, 4, 5)], ids=str)
+def test_elementwise(pieces: bool, shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (np.asarray(rng.normal(size=shape), dtype) for _ in range(2))
+    same("elementwise", np.add, a, b)
+    same("elementwise", np.maximum, a, 0)
+    same("elementwise", np.maximum, 0, a)
+    same("elementwise", lambda a, b: a * (b > 0), a, b)
+    same("elementwise", lambda a, b: a > b, a, b)
+
+
+def test_elementwise_runs_slice_by_slice_only_where_that_pays(pieces: bool) -> None:
+    sizes = []
+
+    def double(a: np.ndarray) -> np.ndarray:
+        sizes.append(a.size)
+        return 2 * a
+
+    cpu.elementwise(double, np.ones((10, 10)))
+    assert (max(sizes) == 7 and sum(sizes) == 101) if pieces else sizes == [100]  # one element tells the type
+
+
+def test_elementwise_of_arrays_that_cannot_be_cut_alike(pieces: bool) -> None:
+    a = np.arange(40.0).reshape(5, 8)
+    same("elementwise", np.add, a, np.arange(8.0))
+    same("elementwise", np.add, a, a.reshape(8, 5).T)
+    same("elementwise", np.add, a[:, ::2], a[:, ::2])
+    same("elementwise", np.add, np.float32(1), np.float32(2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("layout", ["C", "F", "mixed"])
+def test_update_writes_into_its_arrays(pieces: bool, layout: Any, dtype: str) -> None:
+    def rule(w: np.ndarray, g: np.ndarray, v: np.ndarray) -> None:
+        v *= 0.5
+        v += g
+        w -= 0.1 * v
+
+    rng = np.random.default_rng(0)
+    arrays = [np.asarray(rng.normal(size=(9, 11)), dtype, "F" if layout == "F" else "C") for _ in range(3)]
+    if layout == "mixed":
+        arrays[1] = np.asfortranarray(arrays[1])
+    expected = [array.copy() for array in arrays]
+    Backend.update(cpu, rule, *expected)
+    cpu.update(rule, *arrays)
+    for found, wanted in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+MATRICES = [
+    ((7, 5), (5, 3)),
+    ((1, 50), (50, 40)),
+    ((4, 7, 5), (4, 5, 3)),
+    ((2, 4, 7, 5), (2, 4, 5, 3)),
+    ((1, 7, 5), (4, 5, 3)),
+    ((4, 7, 5), (5, 3)),
+    ((7, 5), (4, 5, 3)),
+    ((5,), (5, 3)),
+    ((7, 5), (5,)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("least", [0, 1 << 30], ids=["split", "whole"])
+@pytest.mark.parametrize(("a", "b"), MATRICES, ids=str)
+def test_matmul(three_threads: pytest.MonkeyPatch, a: Any, b: Any, least: int, dtype: str) -> None:
+    three_threads.setattr(threads, "WORTH_SPLITTING", least)
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=a).astype(dtype), rng.normal(size=b).astype(dtype)
+    same("matmul", A, B)
+    if A.ndim > 1 and B.ndim > 1:
+        same("matmul", B.swapaxes(-1, -2), A.swapaxes(-1, -2))
+
+
+def test_large_matrices_are_split_and_small_ones_are_not(three_threads: pytest.MonkeyPatch) -> None:
+    parts: list[int] = []
+    real = threads.split
+    three_threads.setattr(threads, "split", lambda work, n: parts.append(n) or real(work, n))
+    small, large = np.ones((8, 8), "float32"), np.ones((256, 256), "float32")
+    cpu.matmul(small, small)
+    assert parts == []
+    np.testing.assert_array_equal(cpu.matmul(large, large), 256)
+    assert parts == [256]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 10])
+def test_split_covers_the_range_once_and_in_order(three_threads: pytest.MonkeyPatch, n: int) -> None:
+    parts = threads.split(lambda start, stop: list(range(start, stop)), n)
+    assert [*itertools.chain(*parts)] == [*range(n)] and len(parts) == max(1, min(3, n))
+
+
+def test_split_uses_several_threads_at_once(three_threads: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(3, timeout=30)  # nobody passes before all three are here
+    names = threads.split(lambda start, stop: (together.wait(), threading.get_ident())[1], 3)
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize("guilty", [0, 1, 2])
+def test_an_error_in_a_thread_surfaces_after_all_have_finished(three_threads: pytest.MonkeyPatch, guilty: int) -> None:
+    finished = []
+
+    def work(start: int, stop: int) -> None:
+        if start == guilty:
+            raise ArithmeticError(f"part {start}")
+        threading.Event().wait(0.02)
+        finished.append(start)
+
+    with pytest.raises(ArithmeticError, match=f"part {guilty}"):
+        threads.split(work, 3)
+    assert sorted(finished) == [i for i in range(3) if i != guilty]
+    assert threads.split(lambda start, stop: stop - start, 3) == [1, 1, 1]  # and the next call is split again
+
+
+def test_a_split_inside_a_split_does_not_wait_for_a_thread(three_threads: pytest.MonkeyPatch) -> None:
+    inner = threads.split(lambda a, b: threads.split(lambda c, d: (threading.get_ident(), d - c), 6), 3)
+    assert [len(parts) for parts in inner] == [1, 1, 1]
+    assert all(parts[0][1] == 6 for parts in inner)
+
+
+def test_workspaces_of_two_threads_or_two_names_are_distinct(three_threads: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(3, timeout=30)
+
+    def work(start: int, stop: int) -> list[np.ndarray]:
+        together.wait()
+        return [threads.workspace(name, (2, 3), np.dtype("float32")) for name in ("one", "other")]
+
+    arrays = [*itertools.chain(*threads.split(work, 3))]
+    for i, array in enumerate(arrays):
+        array[...] = i
+    assert [float(array.min()) for array in arrays] == [float(array.max()) for array in arrays] == list(range(6))
+
+
+def test_a_workspace_is_reused_and_grows() -> None:
+    first = threads.workspace("growing", (4,), np.dtype("float64"))
+    assert np.shares_memory(threads.workspace("growing", (2, 2), np.dtype("float32")), first)
+    assert threads.workspace("growing", (100, 3), np.dtype("float32")).shape == (100, 3)
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_blas_threads(three_threads: pytest.MonkeyPatch) -> Iterator[None]:
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        if blas_threads() != {2}:
+            pytest.skip("this BLAS does not run two threads here")
+        yield
+
+
+def test_the_blas_is_limited_inside_a_kernel_and_as_before_after_it(two_blas_threads: None) -> None:
+    assert threads.split(lambda start, stop: blas_threads(), 3) == [{1}, {1}, {1}]
+    assert blas_threads() == {2}
+    with pytest.raises(KeyError), threads.one_blas_thread():
+        with threads.one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {1}
+        raise KeyError
+    assert blas_threads() == {2}
+    with cpu.training_run():
+        assert blas_threads() == {1}
+        threads.split(lambda start, stop: None, 3)
+        assert blas_threads() == {1}
+    assert blas_threads() == {2}
+
+
+def test_two_threads_do_not_take_each_others_limit_for_the_original(three_threads: pytest.MonkeyPatch) -> None:
+    entered = []
+
+    def enter() -> None:
+        with threads.one_blas_thread():
+            pass
+
+    class Controller:
+        @contextmanager
+        def limit(self, **options: Any) -> Iterator[None]:
+            """Slow, so that another thread comes while the limit is being set."""
+            entered.append(options)
+            if len(entered) == 1:
+                other = threading.Thread(target=enter)
+                other.start()
+                other.join(30)
+            yield
+
+    three_threads.setattr(threads, "_blas", Controller)
+    enter()
+    assert entered == [{"limits": 1, "user_api": "blas"}]
+    enter()
+    assert len(entered) == 2  # and the next one sets it again
+
+
+def test_importing_and_one_thread_start_no_others_and_leave_the_blas_alone() -> None:
+    program = """
+import threading, threadpoolctl, numpy as np
+info = lambda: [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+before = info()
+from minissl import nn, ops, optim
+from minissl.backend.cpu import threads
+from minissl.tensor import Tensor
+assert info() == before
+net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm(8), nn.ReLU(), nn.GlobalAveragePool())
+net(Tensor(np.ones((8, 32, 32, 3), "float32"))).sum().backward()
+optim.SGD(net.parameters(), 0.1).step()
+assert info() == before
+print(threads.count(), threading.active_count())
+"""
+    environment = os.environ | {"MINISSL_THREADS": "1"}
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
