@@ -136,7 +136,7 @@ def test_a_failed_start_does_not_occupy_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_chapter_is_not_resumed(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"chapter": "moco"}))
+    (tmp_path / "config.json").write_text(json.dumps({"chapter": "moco", "data": "./no/where"}))
     with pytest.raises(SystemExit, match="holds a run of 'moco', not of 'simclr'"):
         main(["simclr", "--resume", str(tmp_path)])
 
