@@ -85,15 +85,17 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
     has_classes = "labels" in images and images["labels"].ndim == 1
     if has_classes and not all(counts.values()):
         raise ValueError(f"data {config.data!r}: train, validation and test must not be empty for the probes: {counts}")
-    training = images.part("train")
+    training = images.part("train") if has_classes else images
+    check_range(training["images"])
     mean, deviation = augment.channel_statistics(training["images"])
     method = report.build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(out / "config.json", {"chapter": name} | save_form(config))
     shape = training["images"].shape[1:]
     print(
-        f"{name}: {counts['train']} images of {shape} to train on, {counts['validation']} for validation, "
-        f"{counts['test']} to test on; results in {out}"
+        f"{name}: {len(training)} images of {shape} to train on"
+        + (f", {counts['validation']} for validation, {counts['test']} to test on" if has_classes else "")
+        + f"; results in {out}"
     )
     report.examples(method, training, out)
 
@@ -105,6 +107,15 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
         print(f"\nInterrupted. Continue with: python -m reference {name} --resume {out}")
         raise SystemExit(130) from None
     summarise(name, config, len(training), progress, found, out)
+
+
+def check_range(images: np.ndarray) -> None:
+    """Raise ValueError for stored floats outside [0, 1], which the augmentations would clip without a word."""
+    if images.dtype.kind == "f" and not 0 <= images.min() <= images.max() <= 1:
+        raise ValueError(
+            f"floating-point images must lie in [0, 1], got {images.min():.4g} to {images.max():.4g}; "
+            "scale them first, as in reflectance / 10,000 clipped to 1"
+        )
 
 
 def summarise(name: str, config: Settings, count: int, progress: Progress, found: dict, out: Path) -> None:

@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+DEFAULT_BACKEND: Any = os.environ.get("MINISSL_BACKEND", "numpy")
 
 
 @dataclass(kw_only=True)
@@ -19,8 +22,8 @@ class Settings:
     image_size: int = 64
     # Leave out files that cannot be used, and list them, instead of stopping
     skip_bad_files: bool = False
-    # Where arrays live: NumPy on the CPU or CuPy on a GPU
-    backend: Literal["numpy", "cupy"] = "numpy"
+    # Where arrays live: NumPy on the CPU or CuPy on a GPU; MINISSL_BACKEND sets the default
+    backend: Literal["numpy", "cupy"] = DEFAULT_BACKEND
     # How often every training image is seen
     epochs: int = 20
     # Images in a step

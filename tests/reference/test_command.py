@@ -253,3 +253,18 @@ def test_numbers_of_unknown_range_are_refused_with_a_remedy(tmp_path: Path) -> N
     np.savez(tmp_path / "set.npz", images=np.ones((60, 16, 16, 1), np.uint16) * np.arange(16, dtype=np.uint16)[:, None])
     with pytest.raises(SystemExit, match=r"^error: .*divide by the largest value"):
         main(["simclr", *TINY, "--data", str(tmp_path / "set.npz"), "--out", str(tmp_path / "run")])
+
+
+def test_floats_outside_0_to_1_are_refused_before_they_would_be_clipped(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).uniform(-25, 0, (60, 16, 16, 2)).astype("float32")  # decibels, say
+    np.savez(tmp_path / "set.npz", images=images)
+    with pytest.raises(SystemExit, match=r"^error: floating-point images must lie in \[0, 1\], got -2[45]"):
+        main(["simclr", *TINY, "--data", str(tmp_path / "set.npz"), "--out", str(tmp_path / "run")])
+
+
+def test_a_run_is_not_resumed_on_other_data(tmp_path: Path) -> None:
+    data = save_stack(tmp_path / "set.npz")
+    main(["simclr", *TINY, "--no-turns", "--data", str(data), "--out", str(tmp_path / "run")])
+    np.savez(data, images=np.load(data)["images"] // 2)
+    with pytest.raises(SystemExit, match="was trained on other data"):
+        main(["simclr", "--resume", str(tmp_path / "run")])
