@@ -3,11 +3,14 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 from minissl import backend
+from minissl.backend.cpu import convolution, normalization, threads
 
 _common = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 settings.register_profile("dev", max_examples=10, **_common)
@@ -33,3 +36,21 @@ def cupy() -> Iterator[backend.Backend]:
     with cupy_standin.installed():
         yield backend.get("cupy")
     backend._made.pop("cupy", None)
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Three threads on any machine, and scratch memory that holds NaN until it is written."""
+    real = threads.workspace
+
+    def poisoned(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        array = real(name, shape, dtype)
+        array[...] = np.nan
+        return array
+
+    with ThreadPoolExecutor(2) as pool:
+        monkeypatch.setattr(threads, "count", lambda: 3)
+        monkeypatch.setattr(threads, "_pool", lambda: pool)
+        monkeypatch.setattr(convolution, "workspace", poisoned)
+        monkeypatch.setattr(normalization, "workspace", poisoned)
+        yield monkeypatch

@@ -1,23 +1,14 @@
 """Which backend is in use, and the kernels of the CPU: each equals its textbook form in `base.py`."""
 
-import itertools
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import threadpoolctl
 
 from minissl import backend
 from minissl.backend.base import Backend
-from minissl.backend.cpu import NumpyBackend, convolution, normalization, threads
+from minissl.backend.cpu import NumpyBackend, convolution, normalization, threads, tokens
 from minissl.backend.windows import Window
 
 cpu = backend.get("numpy")
@@ -85,24 +76,6 @@ def test_a_host_array_is_not_copied_on_the_host() -> None:
     assert backend.to_host(x) is x and cpu.to_device(x) is x
 
 
-@pytest.fixture
-def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Three threads on any machine, and scratch memory that holds NaN until it is written."""
-    real = threads.workspace
-
-    def poisoned(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        array = real(name, shape, dtype)
-        array[...] = np.nan
-        return array
-
-    with ThreadPoolExecutor(2) as pool:
-        monkeypatch.setattr(threads, "count", lambda: 3)
-        monkeypatch.setattr(threads, "_pool", lambda: pool)
-        monkeypatch.setattr(convolution, "workspace", poisoned)
-        monkeypatch.setattr(normalization, "workspace", poisoned)
-        yield monkeypatch
-
-
 def same(kernel: str, *arguments: Any) -> None:
     """The CPU's kernel gives what the textbook form gives, of the same type, and leaves its inputs alone."""
     saved = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
@@ -126,6 +99,10 @@ TESTED = {
     "elementwise",
     "update",
     "matmul",
+    "layer_norm",
+    "layer_norm_gradient",
+    "attention",
+    "attention_gradient",
 }
 
 
@@ -343,130 +320,26 @@ def test_large_matrices_are_split_and_small_ones_are_not(three_threads: pytest.M
     assert parts == [256]
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 10])
-def test_split_covers_the_range_once_and_in_order(three_threads: pytest.MonkeyPatch, n: int) -> None:
-    parts = threads.split(lambda start, stop: list(range(start, stop)), n)
-    assert [*itertools.chain(*parts)] == [*range(n)] and len(parts) == max(1, min(3, n))
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 16])
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (7, 6), (5, 3, 6)], ids=str)
+def test_layer_norm(three_threads: pytest.MonkeyPatch, shape: tuple[int, ...], chunk: int) -> None:
+    three_threads.setattr(tokens, "CHUNK", chunk)
+    rng = np.random.default_rng(0)
+    x, g, gamma, beta = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=6), rng.normal(size=6)
+    same("layer_norm", x, gamma, beta, 1e-5)
+    same("layer_norm_gradient", g, x, gamma, 1e-5)
 
 
-def test_split_uses_several_threads_at_once(three_threads: pytest.MonkeyPatch) -> None:
-    together = threading.Barrier(3, timeout=30)  # nobody passes before all three are here
-    names = threads.split(lambda start, stop: (together.wait(), threading.get_ident())[1], 3)
-    assert len(set(names)) == 3
+MASKS = {"no mask": None, "one for all": (5, 6), "one for each image": (4, 1, 5, 6), "one for each head": (4, 2, 5, 6)}
 
 
-@pytest.mark.parametrize("guilty", [0, 1, 2])
-def test_an_error_in_a_thread_surfaces_after_all_have_finished(three_threads: pytest.MonkeyPatch, guilty: int) -> None:
-    finished = []
-
-    def work(start: int, stop: int) -> None:
-        if start == guilty:
-            raise ArithmeticError(f"part {start}")
-        threading.Event().wait(0.02)
-        finished.append(start)
-
-    with pytest.raises(ArithmeticError, match=f"part {guilty}"):
-        threads.split(work, 3)
-    assert sorted(finished) == [i for i in range(3) if i != guilty]
-    assert threads.split(lambda start, stop: stop - start, 3) == [1, 1, 1]  # and the next call is split again
-
-
-def test_a_split_inside_a_split_does_not_wait_for_a_thread(three_threads: pytest.MonkeyPatch) -> None:
-    inner = threads.split(lambda a, b: threads.split(lambda c, d: (threading.get_ident(), d - c), 6), 3)
-    assert [len(parts) for parts in inner] == [1, 1, 1]
-    assert all(parts[0][1] == 6 for parts in inner)
-
-
-def test_workspaces_of_two_threads_or_two_names_are_distinct(three_threads: pytest.MonkeyPatch) -> None:
-    together = threading.Barrier(3, timeout=30)
-
-    def work(start: int, stop: int) -> list[np.ndarray]:
-        together.wait()
-        return [threads.workspace(name, (2, 3), np.dtype("float32")) for name in ("one", "other")]
-
-    arrays = [*itertools.chain(*threads.split(work, 3))]
-    for i, array in enumerate(arrays):
-        array[...] = i
-    assert [float(array.min()) for array in arrays] == [float(array.max()) for array in arrays] == list(range(6))
-
-
-def test_a_workspace_is_reused_and_grows() -> None:
-    first = threads.workspace("growing", (4,), np.dtype("float64"))
-    assert np.shares_memory(threads.workspace("growing", (2, 2), np.dtype("float32")), first)
-    assert threads.workspace("growing", (100, 3), np.dtype("float32")).shape == (100, 3)
-
-
-def blas_threads() -> set[int]:
-    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
-
-
-@pytest.fixture
-def two_blas_threads(three_threads: pytest.MonkeyPatch) -> Iterator[None]:
-    with threadpoolctl.threadpool_limits(2, "blas"):
-        if blas_threads() != {2}:
-            pytest.skip("this BLAS does not run two threads here")
-        yield
-
-
-def test_the_blas_is_limited_inside_a_kernel_and_as_before_after_it(two_blas_threads: None) -> None:
-    assert threads.split(lambda start, stop: blas_threads(), 3) == [{1}, {1}, {1}]
-    assert blas_threads() == {2}
-    with pytest.raises(KeyError), threads.one_blas_thread():
-        with threads.one_blas_thread():
-            assert blas_threads() == {1}
-        assert blas_threads() == {1}
-        raise KeyError
-    assert blas_threads() == {2}
-    with cpu.training_run():
-        assert blas_threads() == {1}
-        threads.split(lambda start, stop: None, 3)
-        assert blas_threads() == {1}
-    assert blas_threads() == {2}
-
-
-def test_two_threads_do_not_take_each_others_limit_for_the_original(three_threads: pytest.MonkeyPatch) -> None:
-    entered = []
-
-    def enter() -> None:
-        with threads.one_blas_thread():
-            pass
-
-    class Controller:
-        @contextmanager
-        def limit(self, **options: Any) -> Iterator[None]:
-            """Slow, so that another thread comes while the limit is being set."""
-            entered.append(options)
-            if len(entered) == 1:
-                other = threading.Thread(target=enter)
-                other.start()
-                other.join(30)
-            yield
-
-    three_threads.setattr(threads, "_blas", Controller)
-    enter()
-    assert entered == [{"limits": 1, "user_api": "blas"}]
-    enter()
-    assert len(entered) == 2  # and the next one sets it again
-
-
-def test_importing_and_one_thread_start_no_others_and_leave_the_blas_alone() -> None:
-    program = """
-import threading, threadpoolctl, numpy as np
-info = lambda: [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
-before = info()
-from minissl import nn, ops, optim
-from minissl.backend.cpu import threads
-from minissl.tensor import Tensor
-assert info() == before
-net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm(8), nn.ReLU(), nn.GlobalAveragePool())
-net(Tensor(np.ones((8, 32, 32, 3), "float32"))).sum().backward()
-optim.SGD(net.parameters(), 0.1).step()
-assert info() == before
-print(threads.count(), threading.active_count())
-"""
-    environment = os.environ | {"MINISSL_THREADS": "1"}
-    root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split() == ["1", "1"], done.stderr
+@pytest.mark.parametrize("chunk", [1, 130, 1 << 16])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_attention(three_threads: pytest.MonkeyPatch, mask: tuple[int, ...] | None, chunk: int) -> None:
+    three_threads.setattr(tokens, "CHUNK", chunk)
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(4, 2, 5, 3)), rng.normal(size=(4, 2, 6, 3)), rng.normal(size=(4, 2, 6, 7))
+    allowed = None if mask is None else rng.random(mask) < 0.7
+    same("attention", q, k, v, allowed)
+    same("attention_gradient", rng.normal(size=(4, 2, 5, 7)), q, k, v, cpu.attention(q, k, v, allowed)[1])
+    same("attention", q[0, 0], k[0, 0], v[0, 0], None)

@@ -2,5 +2,6 @@
 
 from minissl.models.mlp import mlp
 from minissl.models.resnet import ResNet, resnet18
+from minissl.models.vit import VisionTransformer, vit_tiny
 
-__all__ = ["ResNet", "mlp", "resnet18"]
+__all__ = ["ResNet", "VisionTransformer", "mlp", "resnet18", "vit_tiny"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minissl.backend.base import Array, Backend
-from minissl.backend.cpu import convolution, normalization, threads
+from minissl.backend.cpu import convolution, normalization, threads, tokens
 from minissl.backend.windows import Window
 
 
@@ -49,6 +49,22 @@ class NumpyBackend(Backend):
         if groups > 1:
             return super().conv2d_weight_gradient(x, g, window, groups)
         return convolution.weight_gradient(x, g, window)
+
+    def attention(self, q: Array, k: Array, v: Array, allowed: Array | None) -> tuple[Array, Array]:
+        if q.ndim < 3:  # one matrix: nothing to share
+            return super().attention(q, k, v, allowed)
+        return tokens.attention(self, q, k, v, allowed)
+
+    def attention_gradient(self, g: Array, q: Array, k: Array, v: Array, P: Array) -> tuple[Array, Array, Array]:
+        if q.ndim < 3:
+            return super().attention_gradient(g, q, k, v, P)
+        return tokens.attention_gradient(self, g, q, k, v, P)
+
+    def layer_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
+        return tokens.layer_norm(self, x, gamma, beta, epsilon)
+
+    def layer_norm_gradient(self, g: Array, x: Array, gamma: Array, epsilon: float) -> tuple[Array, Array, Array]:
+        return tokens.layer_norm_gradient(self, g, x, gamma, epsilon)
 
     def batch_norm(
         self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False
