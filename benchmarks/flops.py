@@ -1,46 +1,38 @@
 """How many floating-point operations a training step needs, from the layers it goes through."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from minissl import nn
 from minissl.tensor import Tensor
 
 
-def layer_flops(x: Tensor, weight: Tensor, y: Tensor) -> int:
-    """Operations of one convolution or linear layer y = x * W in a step, a multiplication and an addition counted as 2.
+def layer_flops(layer: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Operations of one layer y = layer(x) in a step, a multiplication and an addition counted as 2.
 
-    Every output sums over kh·kw·C_in/groups (or D_in) products. Forward, the weight's gradient and the input's
-    gradient take as many each; the first layer of a network has no input gradient to compute.
+    Forward, the weight's gradient and the input's gradient take as many products each; the first layer of a network
+    has no input gradient to compute. Attention has no weight: both factors of its products need a gradient.
     """
-    products = y.size * (weight.size // weight.shape[-1])
-    return 2 * products * (1 + weight.requires_grad + x.requires_grad)
+    if not (products := nn.multiply_adds(layer, x, y)):
+        return 0
+    weight = getattr(layer, "weight", None)
+    gradients = 2 * y.requires_grad if weight is None else weight.requires_grad + x.requires_grad
+    return 2 * products * (1 + gradients)
 
 
 @contextmanager
 def counting(network: nn.Module) -> Iterator[list[int]]:
-    """Until the block ends, collect the operations of every convolution and linear layer that `network` applies.
+    """Until the block ends, collect the operations of every layer of `network` that multiplies matrices.
 
     What the methods compute without such a layer (normalization, the loss, the update) is not counted: it is under
     one hundredth of a convolutional network's step.
     """
     counts: list[int] = []
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        vars(layer)["forward"] = _counted(layer, layer.forward, counts)
-    try:
+
+    def report(layer: nn.Module, inputs: tuple[Any, ...], y: Any) -> None:
+        if inputs and (flops := layer_flops(layer, inputs[0], y)):
+            counts.append(flops)
+
+    with nn.watching(network, report):
         yield counts
-    finally:
-        for layer in layers:
-            del vars(layer)["forward"]
-
-
-def _counted(
-    layer: nn.Conv2d | nn.Linear, forward: Callable[[Tensor], Tensor], counts: list[int]
-) -> Callable[[Tensor], Tensor]:
-    def counted(x: Tensor) -> Tensor:
-        y = forward(x)
-        counts.append(layer_flops(x, layer.weight, y))
-        return y
-
-    return counted

@@ -11,6 +11,7 @@ from minissl.nn.attention import (
     sinusoidal_positions_2d,
 )
 from minissl.nn.containers import ModuleList, Sequential
+from minissl.nn.costs import multiply_adds, watching
 from minissl.nn.layers import (
     GELU,
     ChannelwiseLinear,
@@ -31,6 +32,7 @@ from minissl.nn.layers import (
 from minissl.nn.module import Buffer, Module, Parameter
 from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from minissl.nn.recurrent import GRU, LSTM, RNN
+from minissl.nn.summary import summary
 
 __all__ = [
     "GELU",
@@ -65,6 +67,9 @@ __all__ = [
     "Upsample",
     "WindowAttention",
     "initializers",
+    "multiply_adds",
     "sinusoidal_positions",
     "sinusoidal_positions_2d",
+    "summary",
+    "watching",
 ]

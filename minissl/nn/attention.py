@@ -72,6 +72,8 @@ class WindowAttention(MultiHeadAttention):
         self.relative_position_bias_table = Parameter(initializers.normal(((2 * size - 1) ** 2, heads), 0.02))
 
     def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
+        if mask is not None or causal:
+            raise ValueError("WindowAttention: expected no mask; the windows decide who looks at whom")
         N, H, W, D = x.shape
         s, xp = self.size, backend.of(x.data).xp
         if H % s or W % s:

@@ -72,7 +72,8 @@ class Module:
         return ((name, value) for name, value in self.named_tensors() if isinstance(value, Parameter))
 
     def parameters(self) -> list[Parameter]:
-        return [parameter for _, parameter in self.named_parameters()]
+        """All parameters, each once, also one that several names share."""
+        return list({id(parameter): parameter for _, parameter in self.named_parameters()}.values())
 
     def parameter_count(self) -> int:
         return sum(parameter.size for parameter in self.parameters())

@@ -4,7 +4,7 @@ from typing import Any
 
 from minissl import backend
 from minissl.backend import Array
-from minissl.ops.checks import broadcast_shape, floating, operands
+from minissl.ops.checks import broadcast_shape, floating, one_backend
 from minissl.ops.shaping import on_backend
 from minissl.tensor import Tensor, as_tensor, record
 
@@ -19,14 +19,14 @@ def scaled_dot_product_attention(
     the way back, so that the (L, S) matrix is never held whole. (Vaswani et al., 2017, "Attention Is All You Need")
     """
     q, k, v = floating("attention", q), floating("attention", k), floating("attention", v)
-    operands("attention", *(t.data.reshape(-1)[:0] for t in (q, k, v)))  # one backend
+    home = one_backend("attention", q, k, v)
     if min(t.ndim for t in (q, k, v)) < 2 or q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1]:
         raise ValueError(
             f"attention: expected q (..., L, d), k (..., S, d) and v (..., S, e), got {q.shape}, {k.shape}, {v.shape}"
         )
     if q.shape[:-2] != k.shape[:-2] or 0 in k.shape or 0 in q.shape:
         raise ValueError(f"attention: expected equal leading axes and nothing empty, got {q.shape} and {k.shape}")
-    home, Q, K, V = backend.of(q.data), q.data, k.data, v.data
+    Q, K, V = q.data, k.data, v.data
     L, S = q.shape[-2], k.shape[-2]
     allowed = _allowed(home, mask, causal, q.shape[:-1], S)
 

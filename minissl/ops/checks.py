@@ -3,6 +3,7 @@
 from typing import Any
 
 from minissl import backend
+from minissl.backend import Backend
 from minissl.tensor import Tensor, as_tensor
 
 
@@ -16,12 +17,7 @@ def operands(op: str, *values: Any) -> tuple[Tensor, ...]:
     arrays = [value.data for value in tensors if isinstance(value, Tensor)]
     if not arrays:
         return tuple(as_tensor(value) for value in values)
-    home = backend.of(arrays[0])
-    for array in arrays[1:]:
-        if type(array) is not type(arrays[0]) and (other := backend.of(array)) is not home:
-            raise TypeError(
-                f"{op}: expected all arrays on one backend, got {home.name} and {other.name}; use backend.to_device"
-            )
+    home = one_backend(op, *(value for value in tensors if isinstance(value, Tensor)))
     floats = [array for array in arrays if array.dtype.kind == "f"]
     dtype = home.xp.result_type(*(floats or arrays))
     if dtype.kind != "f" and any(isinstance(value, float) for value in tensors):
@@ -34,6 +30,17 @@ def operands(op: str, *values: Any) -> tuple[Tensor, ...]:
     )
     broadcast_shape(op, *(tensor.shape for tensor in result))
     return result
+
+
+def one_backend(op: str, *tensors: Tensor) -> Backend:
+    """The backend that holds all of these tensors. Raises TypeError when there are two."""
+    home = backend.of(tensors[0].data)
+    for tensor in tensors[1:]:
+        if (other := backend.of(tensor.data)) is not home:
+            raise TypeError(
+                f"{op}: expected all arrays on one backend, got {home.name} and {other.name}; use backend.to_device"
+            )
+    return home
 
 
 def broadcast_shape(op: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:

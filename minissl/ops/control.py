@@ -53,8 +53,9 @@ def recompute(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     own = list(function.parameters()) if hasattr(function, "parameters") else []
     learned = [parameter for parameter in own if parameter.requires_grad]
     state = random.generator().bit_generator.state
-    result = function(*tensors)
-    if result.requires_grad and not any(tensor.requires_grad for tensor in (*tensors, *learned)):
+    leaves = [Tensor(tensor.data, tensor.requires_grad) for tensor in tensors]
+    result = function(*leaves)
+    if _leaves(result) - {id(leaf) for leaf in (*leaves, *learned)}:
         raise ValueError(
             "recompute: the result depends on a tensor that is neither an input nor a parameter; pass it in"
         )
@@ -79,3 +80,19 @@ def recompute(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
         return gradients
 
     return record(value, ((*tensors, *learned), vjp))
+
+
+def _leaves(result: Tensor) -> set[int]:
+    """The ids of all tensors with a gradient that a result was computed from and that no op computed."""
+    todo: list[Any] = [result._node or result] if result.requires_grad else []
+    found, seen = set(), set()
+    while todo:
+        origin = todo.pop()
+        if origin in seen:
+            continue
+        seen.add(origin)
+        if isinstance(origin, Tensor):
+            found.add(id(origin))
+        else:
+            todo += [source.origin for sources, _ in origin.pairs or () for source in sources if source is not None]
+    return found

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from minissl import backend
 from minissl.backend.windows import Window
-from minissl.ops.checks import dimensions, floating, operands, pair
+from minissl.ops.checks import dimensions, floating, one_backend, pair
 from minissl.tensor import Tensor, record
 
 
@@ -24,7 +23,7 @@ def conv2d(
     x, weight = floating("conv2d", x), floating("conv2d", weight)
     dimensions("conv2d", x, "N H W C")
     dimensions("conv2d", weight, "kh kw C O")
-    operands("conv2d", x.data.reshape(-1)[:0], weight.data.reshape(-1)[:0])  # one backend
+    home = one_backend("conv2d", x, weight)
     C, O = x.shape[3], weight.shape[3]
     if groups < 1 or weight.shape[2] * groups != C or O % groups:
         raise ValueError(
@@ -40,7 +39,7 @@ def conv2d(
         raise ValueError(
             f"conv2d: images {x.shape[1:3]} are smaller than the window {window.span}; pad or enlarge them"
         )
-    home, v, w = backend.of(x.data), x.data, weight.data
+    v, w = x.data, weight.data
     return record(
         home.conv2d(v, w, window, groups),
         (x, lambda g: home.conv2d_input_gradient(g, w, v.shape, window, groups)),
@@ -73,7 +72,7 @@ def conv_transpose2d(
     x, weight = floating("conv_transpose2d", x), floating("conv_transpose2d", weight)
     dimensions("conv_transpose2d", x, "N H W C")
     dimensions("conv_transpose2d", weight, "kh kw O C")
-    operands("conv_transpose2d", x.data.reshape(-1)[:0], weight.data.reshape(-1)[:0])  # one backend
+    home = one_backend("conv_transpose2d", x, weight)
     if x.shape[3] != weight.shape[3]:
         raise ValueError(f"conv_transpose2d: expected weight (kh, kw, O, C) for C = {x.shape[3]}, got {weight.shape}")
     window = Window(
@@ -91,7 +90,7 @@ def conv_transpose2d(
             f"conv_transpose2d: expected output_padding below the stride and a result of at least one pixel, "
             f"got {output_padding} and {tuple(sizes)}"
         )
-    home, v, w = backend.of(x.data), x.data, weight.data
+    v, w = x.data, weight.data
     return record(
         home.conv2d_input_gradient(v, w, (len(x), *sizes, weight.shape[2]), window),
         (x, lambda g: home.conv2d(g, w, window)),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from minissl import backend
-from minissl.ops.checks import normalize_axes, operands
+from minissl.ops.checks import normalize_axes, one_backend
 from minissl.ops.shaping import getitem, on_backend
 from minissl.tensor import Tensor, as_tensor, record
 
@@ -47,8 +47,7 @@ def take_along_axis(x: Any, index: Any, axis: int) -> Tensor:
 def scatter_add(x: Any, key: Any, values: Any) -> Tensor:
     """x with `values` added at x[key]; a place that is named twice receives both.  dx = dy, dvalues = dy[key]."""
     x, values = as_tensor(x), as_tensor(values)
-    operands("scatter_add", x.data.reshape(-1)[:0], values.data.reshape(-1)[:0])  # one backend
-    home = backend.of(x.data)
+    home = one_backend("scatter_add", x, values)
     key = on_backend(key, home)
     if x.data[key].shape != values.shape:
         raise ValueError(f"scatter_add: expected values of shape {x.data[key].shape} at this key, got {values.shape}")

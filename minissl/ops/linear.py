@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from minissl import backend
-from minissl.ops.checks import broadcast_shape, floating, operands
+from minissl.ops.checks import broadcast_shape, floating, one_backend
 from minissl.tensor import Tensor, as_tensor, record
 
 
@@ -13,7 +12,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     (..., M, K) @ (..., K, N) -> (..., M, N). Raises ValueError when the inner sizes or the leading axes do not match.
     """
     a, b = floating("matmul", a), floating("matmul", b)
-    operands("matmul", a.data.reshape(-1)[:0], b.data.reshape(-1)[:0])  # one backend
+    home = one_backend("matmul", a, b)
     if not (a.ndim and b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(
             f"matmul: expected (..., M, K) @ (..., K, N), got {a.shape} @ {b.shape}; transpose one of them?"
@@ -24,7 +23,7 @@ def matmul(a: Any, b: Any) -> Tensor:
         product = matmul(row, column)
         shape = product.shape[: -2 if a.ndim == 1 else -1] + (product.shape[-1:] if b.ndim > 1 else ())
         return product.reshape(shape)
-    home, A, B = backend.of(a.data), a.data, b.data
+    A, B = a.data, b.data
     return record(
         home.matmul(A, B),
         (a, lambda g: home.matmul(g, B.swapaxes(-1, -2))),
@@ -59,7 +58,7 @@ def einsum(subscripts: str, *factors: Any) -> Tensor:
     The gradient of an operand is an einsum again: of the result's gradient and all other operands, to its own letters.
     """
     tensors = tuple(floating("einsum", factor) for factor in factors)
-    operands("einsum", *(tensor.data.reshape(-1)[:0] for tensor in tensors))  # one backend
+    xp, arrays = one_backend("einsum", *tensors).xp, [tensor.data for tensor in tensors]
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     letters = inputs.split(",")
     if not arrow or "." in subscripts or len(letters) != len(tensors):
@@ -73,7 +72,6 @@ def einsum(subscripts: str, *factors: Any) -> Tensor:
                 raise ValueError(f"einsum: axis {letter!r} of {subscripts!r} has sizes {sizes[letter]} and {n}")
     if len(set(output)) != len(output) or not set(output) <= set(sizes):
         raise ValueError(f"einsum: expected result letters that occur in an operand, each once, got {output!r}")
-    xp, arrays = backend.of(tensors[0].data).xp, [tensor.data for tensor in tensors]
 
     def gradient(i: int) -> Any:
         others = [letters[j] for j in range(len(letters)) if j != i]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from minissl import backend
 from minissl.graph import Part
-from minissl.ops.checks import normalize_axes, operands
+from minissl.ops.checks import normalize_axes, one_backend
 from minissl.tensor import Tensor, as_tensor, record
 
 
@@ -87,8 +87,7 @@ def _alike(op: str, tensors: Sequence[Any]) -> tuple[Tensor, ...]:
     if len({part.ndim for part in parts}) > 1 or (parts[0].ndim == 0 and op == "concatenate"):
         shapes = ", ".join(str(part.shape) for part in parts)
         raise ValueError(f"{op}: expected tensors with equally many axes, at least one, got {shapes}")
-    for part in parts[1:]:
-        operands(op, parts[0].data.reshape(-1)[:0], part.data.reshape(-1)[:0])  # one backend
+    one_backend(op, *parts)
     return parts
 
 

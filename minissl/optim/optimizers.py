@@ -14,6 +14,9 @@ class Optimizer:
     parameters: parameters, or groups of them, [{"parameters": [...], "weight_decay": 0.0}, ...], whose other entries
     override the optimizer's own. `learning_rate` may be set before every step (see `optim.schedules`); a group's own
     "rate" multiplies it. Parameters without a gradient are left alone. State is one array per name in `slots`.
+
+    Gradients add up until `zero_grad`: N times backward on (loss / N) of a small batch each, then one step, is the step
+    of one batch N times as large (where the loss is a mean over images, and no layer mixes them as BatchNorm does).
     """
 
     slots: tuple[str, ...] = ()
@@ -41,11 +44,13 @@ class Optimizer:
         """Update every parameter that has a gradient."""
         self.steps += 1
         for (parameter, group), state in zip(self._parameters(), self.state, strict=True):
-            if parameter.grad is None:
-                continue
-            arrays = [parameter.data, parameter.grad, *state.values()]
-            rate = self.learning_rate * group["rate"]
-            backend.of(parameter.data).update(self.rule(parameter, rate, group), *arrays)
+            if parameter.grad is not None:
+                self.update(parameter, state, self.learning_rate * group["rate"], group)
+
+    def update(self, parameter: Parameter, state: dict[str, Array], rate: float, group: dict[str, Any]) -> None:
+        """Update one parameter and its state, in one pass over its arrays."""
+        arrays = [parameter.data, parameter.grad, *state.values()]
+        backend.of(parameter.data).update(self.rule(parameter, rate, group), *arrays)
 
     def rule(self, parameter: Parameter, rate: float, group: dict[str, Any]) -> Callable[..., None]:
         """The update of one parameter: a function of its w, g and state arrays that writes into w and the state."""
@@ -161,10 +166,8 @@ class Adam(Optimizer):
                 w *= 1 - rate * decay
             elif decay:
                 g = g + decay * w
-            m *= beta1
-            m += (1 - beta1) * g
-            s *= beta2
-            s += (1 - beta2) * (g * g)
+            average(m, g, beta1)
+            average(s, g * g, beta2)
             w -= (rate / correct1) * m / ((s / correct2) ** 0.5 + epsilon)
 
         return adam
@@ -177,6 +180,54 @@ class AdamW(Adam):
     """
 
     decoupled = True
+
+
+class LAMB(Adam):
+    """Adam whose step is proportional to each weight's own norm:  r = m̂/(√ŝ + ε) + λw,  w ← w − η ‖w‖/‖r‖ r.
+
+    Vectors (biases and norm layers) take plain Adam without decay, as with LARS; so does a weight that is all 0.
+    (You et al., 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes")
+    """
+
+    def __init__(
+        self,
+        parameters: Any,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, learning_rate, betas, epsilon, weight_decay)
+
+    def update(self, parameter: Parameter, state: dict[str, Array], rate: float, group: dict[str, Any]) -> None:
+        if parameter.ndim < 2:
+            return super().update(parameter, state, rate, group | {"weight_decay": 0.0})
+        (beta1, beta2), epsilon, decay = self.betas, self.epsilon, group["weight_decay"]
+        correct1, correct2 = 1 - beta1**self.steps, 1 - beta2**self.steps
+
+        def averages(g: Array, m: Array, s: Array) -> None:
+            average(m, g, beta1)
+            average(s, g * g, beta2)
+
+        def direction(w: Array, m: Array, s: Array) -> Array:
+            return (m / correct1) / ((s / correct2) ** 0.5 + epsilon) + decay * w
+
+        home, w, (m, s) = backend.of(parameter.data), parameter.data, state.values()
+        home.update(averages, parameter.grad, m, s)
+        r = home.elementwise(direction, w, m, s)
+        scale = home.xp.linalg.norm(w) / home.xp.maximum(home.xp.linalg.norm(r), 1e-12)  # of the whole weight: 2 passes
+        scale = home.xp.where(scale > 0, scale, home.xp.ones_like(scale))
+
+        def lamb(w: Array, r: Array) -> None:
+            w -= rate * scale * r
+
+        home.update(lamb, w, r)
+
+
+def average(old: Array, new: Array, momentum: float) -> None:
+    """old ← momentum·old + (1 − momentum)·new, in place."""
+    old *= momentum
+    old += (1 - momentum) * new
 
 
 def decay_groups(module: Module, weight_decay: float) -> list[dict[str, Any]]:
