@@ -101,7 +101,7 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
 
     try:
         progress = train(method, training, config, out)
-        report.curve(out, method.references)
+        report.curve(out, name, method.references)
         found = report.probes(chapter, method, images, config, out) if has_classes else {}
     except (Interrupted, KeyboardInterrupt):
         print(f"\nInterrupted. Continue with: python -m reference {name} --resume {out}")

@@ -77,11 +77,11 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def curve(out: Path, references: dict[str, float]) -> None:
+def curve(out: Path, chapter: str, references: dict[str, float]) -> None:
     """The loss over epochs, with the value that no learning would give."""
     history = read_metrics(out / "metrics.jsonl")
     columns = {key: values for key, values in history.items() if key not in ("epoch", "seconds", "learning_rate")}
-    viz.curves(columns, out / "curve.png", "Training", x_values=history["epoch"], references=references)
+    viz.curves(columns, out / "curve.png", f"Pre-training: {chapter}", x_values=history["epoch"], references=references)
 
 
 def examples(method: Method, data: DataSet, out: Path, count: int = 6) -> None:

@@ -36,8 +36,8 @@ def make_optimizer(method: Module, config: Settings) -> optim.Optimizer:
 
 
 class Progress:
-    """Where training stands, as a checkpoint keeps it: epoch and batch to do next, this epoch's sums so far, and a line
-    of metrics for every epoch done.
+    """Where training stands, as a checkpoint keeps it: the epoch and batch to do next, this epoch's sums so far, and a
+    line of metrics for every epoch done.
     """
 
     def __init__(self) -> None:
@@ -45,6 +45,21 @@ class Progress:
         self.sums: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.seconds, self.loading_seconds = 0.0, 0.0
+
+    def add_step(self, logged: dict[str, float], loading: float, computing: float) -> None:
+        for key, value in logged.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+        self.batch += 1
+        self.loading_seconds += loading
+        self.seconds += loading + computing
+
+    def close_epoch(self, learning_rate: float) -> dict[str, float]:
+        """Means over the epoch's batches, as a line of metrics; the next epoch begins."""
+        means = {key: total / self.batch for key, total in self.sums.items()}
+        line = {"epoch": self.epoch + 1, **means, "learning_rate": learning_rate, "seconds": self.seconds}
+        self.history.append(line)
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
+        return line
 
 
 def train(method: Method, data: DataSet, config: Settings, out: Path, name: str = "") -> Progress:
@@ -55,12 +70,10 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
     loader = Loader(data, config.batch_size, config.seed, config.workers)
     optimizer = make_optimizer(method, config)
     file, metrics = out / f"{name}checkpoint.safetensors", out / f"{name}metrics.jsonl"
-    progress = Progress()
-    if file.is_file():
-        progress = restore(file, method, optimizer)
+    progress = restore(file, method, optimizer) if file.is_file() else Progress()
     # A run killed between checkpoint and metrics has a line too few or too many; the checkpoint knows them all.
     metrics.write_text("".join(json.dumps(line) + "\n" for line in progress.history))
-    batches, warmup = len(loader), min(config.warmup_epochs, config.epochs) * len(loader)
+    batches = len(loader)
     method.train()
 
     with (
@@ -68,45 +81,42 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
         backend.current().training_run(),
         progress_bar(config, batches, progress) as bar,
     ):
-        for epoch in range(progress.epoch, config.epochs):
-            progress.epoch = epoch
+        while progress.epoch < config.epochs:
             clock = time.perf_counter()
-            for batch in islice(loader.epoch(epoch), progress.batch, None):
+            for batch in islice(loader.epoch(progress.epoch), progress.batch, None):
                 if interrupted:
                     save(file, method, optimizer, progress, config)
                     raise Interrupted
-                step = epoch * batches + progress.batch
-                rng = random.seed(config.seed, epoch, progress.batch + 1)  # 0 would repeat the loader's numbers
-                optimizer.learning_rate = config.learning_rate * optim.warmup_cosine(
-                    step, batches * config.epochs, warmup
-                )
+                rng = random.seed(config.seed, progress.epoch, progress.batch + 1)  # 0 is the loader's
+                optimizer.learning_rate = learning_rate(config, progress, batches)
 
                 views = method.views(batch, rng)
                 backend.current().synchronize()
-                progress.loading_seconds += time.perf_counter() - clock
+                loaded = time.perf_counter()
                 logged = method.training_step(views, optimizer)
-                check_finite(logged, f"epoch {epoch + 1}, step {progress.batch + 1} of {batches}")
+                finished = time.perf_counter()
 
-                progress.seconds += time.perf_counter() - clock
-                clock = time.perf_counter()
-                for key, value in logged.items():
-                    progress.sums[key] = progress.sums.get(key, 0.0) + value
-                progress.batch += 1
+                check_finite(logged, f"epoch {progress.epoch + 1}, step {progress.batch + 1} of {batches}")
+                progress.add_step(logged, loading=loaded - clock, computing=finished - loaded)
+                clock = finished
                 shown = {key: f"{value:.3f}" for key, value in logged.items()}
-                bar.set_postfix(epoch=epoch + 1, **shown, refresh=False)
+                bar.set_postfix(epoch=progress.epoch + 1, **shown, refresh=False)
                 bar.update(config.batch_size)
-            means = {key: total / batches for key, total in progress.sums.items()}
-            line = {"epoch": epoch + 1, **means, "learning_rate": optimizer.learning_rate, "seconds": progress.seconds}
-            progress.history.append(line)
-            progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
+            line = progress.close_epoch(optimizer.learning_rate)
             save(file, method, optimizer, progress, config)
             with metrics.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
             if bar.disable:
-                print(epoch_line(config, batches, progress, means), flush=True)
+                print(epoch_line(config, batches, progress), flush=True)
         if interrupted:
             raise Interrupted
     return progress
+
+
+def learning_rate(config: Settings, progress: Progress, batches: int) -> float:
+    """Linear warm-up, then half a cosine down to 0 at the end of training."""
+    step, warmup = progress.epoch * batches + progress.batch, min(config.warmup_epochs, config.epochs) * batches
+    return config.learning_rate * optim.warmup_cosine(step, config.epochs * batches, warmup)
 
 
 def check_finite(logged: dict[str, float], place: str) -> None:
@@ -158,12 +168,13 @@ def progress_bar(config: Settings, batches: int, progress: Progress) -> tqdm:
     )
 
 
-def epoch_line(config: Settings, batches: int, progress: Progress, means: dict[str, float]) -> str:
+def epoch_line(config: Settings, batches: int, progress: Progress) -> str:
     """What a log keeps of an epoch."""
     rate = progress.epoch * batches * config.batch_size / progress.seconds
     left = tqdm.format_interval(progress.seconds / progress.epoch * (config.epochs - progress.epoch))
-    values = "".join(f"  {key} {value:.3f}" for key, value in means.items())
-    return f"epoch {progress.epoch}/{config.epochs}{values}  {rate:.0f} images/s  {left} left"
+    values = {k: v for k, v in progress.history[-1].items() if k not in ("epoch", "learning_rate", "seconds")}
+    shown = "".join(f"  {key} {value:.3f}" for key, value in values.items())
+    return f"epoch {progress.epoch}/{config.epochs}{shown}  {rate:.0f} images/s  {left} left"
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def test_the_curve_shows_the_loss_of_a_collapsed_encoder(
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 3.5, "learning_rate": 0.1, "seconds": 2.0}\n')
     drawn: dict[str, Any] = {}
     monkeypatch.setattr(viz, "curves", lambda history, *_, **options: drawn.update(history=history, **options))
-    report.curve(tmp_path, make(data).references)
+    report.curve(tmp_path, "simclr", make(data).references)
     assert drawn["history"] == {"loss": [3.5]}
     [(name, value)] = drawn["references"].items()
     assert name.startswith("log(2N − 1)") and value == pytest.approx(math.log(31))
