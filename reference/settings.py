@@ -17,7 +17,7 @@ class Settings:
     # Images to learn from: "scenes" (generated), "eurosat" (downloaded), or a path to class folders or a stack
     data: str = "scenes"
     # How many scenes to generate; other data come as they are
-    scenes: int = 3000
+    scenes: int = 2000
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 64
     # Leave out files that cannot be used, and list them, instead of stopping
@@ -25,9 +25,9 @@ class Settings:
     # Where arrays live: NumPy on the CPU or CuPy on a GPU; MINISSL_BACKEND sets the default
     backend: Literal["numpy", "cupy"] = DEFAULT_BACKEND
     # How often every training image is seen
-    epochs: int = 20
+    epochs: int = 15
     # Images in a step
-    batch_size: int = 256
+    batch_size: int = 64
     # Update rule
     optimizer: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0

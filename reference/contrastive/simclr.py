@@ -35,7 +35,7 @@ class Config(Settings):
     """SimCLR's settings."""
 
     # τ: the smaller, the more the nearest negatives count
-    temperature: float = 0.2
+    temperature: float = 0.3
     # Head g between representation h and loss: none, one linear layer, or an MLP with one hidden layer
     head: Literal["none", "linear", "nonlinear"] = "nonlinear"
     # Size D of the embedding z (with a head)
@@ -45,7 +45,7 @@ class Config(Settings):
     # First layer: imagenet (7x7, output stride 4), halving (3x3, stride 2) or cifar (3x3, stride 1)
     stem: Stem = "halving"
     # Smallest part of the image's area that a crop keeps
-    crop: float = 0.2
+    crop: float = 0.25
     # Strength of brightness, contrast and saturation jitter; hue has a quarter of it
     jitter: float = 0.4
     # Probability of turning a view grey
