@@ -108,8 +108,8 @@ def walk(source: Source, gradient: Array, keep_graph: bool) -> None:
         while pairs:
             sources, vjp = pairs[-1]
             pairs = pairs[:-1]
-            terms = (vjp(gradient),) if len(sources) == 1 else vjp(gradient)
-            for parent, term in zip(sources, terms, strict=True):
+            terms = vjp(gradient)
+            for parent, term in zip(sources, terms if isinstance(terms, tuple) else (terms,), strict=True):
                 if parent is None:
                     continue
                 if parent.origin not in sums and isinstance(parent.origin, Node):

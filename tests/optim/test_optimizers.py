@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minissl import models, optim
+from minissl import backend, models, optim
 from minissl.backend.cpu import threads
 from minissl.nn import Parameter
 
@@ -148,7 +148,43 @@ def test_weights_of_zero_and_gradients_of_zero_are_no_trouble_for_lars() -> None
     np.testing.assert_array_equal(still.data, 1)
 
 
-EVERY_KIND = {name: make for name, (make, _, _) in CASES.items()} | {"LARS": lambda p: optim.LARS(p, 0.5, 0.8, 0.05)}
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_lamb_equals_its_formula(decay: float) -> None:
+    rate, (beta1, beta2), epsilon = 0.1, (0.7, 0.9), 1e-3
+    parameters = start()
+    found = run(optim.LAMB(parameters, rate, (beta1, beta2), epsilon, decay), parameters, gradients())
+    for i, parameter in enumerate(start()):
+        w, m, s = (np.array(parameter.data), np.zeros(parameter.shape), np.zeros(parameter.shape))
+        for t, each in enumerate(gradients(), 1):
+            r, matrix = np.zeros(w.shape), w.ndim > 1
+            for j in np.ndindex(w.shape):
+                m[j] = beta1 * m[j] + (1 - beta1) * each[i][j]
+                s[j] = beta2 * s[j] + (1 - beta2) * each[i][j] ** 2
+                r[j] = m[j] / (1 - beta1**t) / (math.sqrt(s[j] / (1 - beta2**t)) + epsilon)
+                r[j] += decay * w[j] if matrix else 0
+            w = w - rate * (math.sqrt((w * w).sum()) / math.sqrt((r * r).sum()) if matrix else 1) * r
+        np.testing.assert_allclose(found[i], w, rtol=1e-12)
+
+
+def test_a_step_of_lamb_is_a_share_of_the_weights_norm() -> None:
+    for size in (1e-3, 1.0, 1e3):
+        w = Parameter(size * np.random.default_rng(0).normal(size=(4, 5)))
+        before = w.data.copy()
+        run(optim.LAMB([w], 0.01), [w], [[np.random.default_rng(1).normal(size=(4, 5))]])
+        np.testing.assert_allclose(np.linalg.norm(w.data - before), 0.01 * np.linalg.norm(before), rtol=1e-9)
+
+
+def test_weights_of_zero_and_gradients_of_zero_are_no_trouble_for_lamb() -> None:
+    zero, still = Parameter(np.zeros((2, 2))), Parameter(np.ones((2, 2)))
+    run(optim.LAMB([zero, still], 0.1), [zero, still], [[np.ones((2, 2)), np.zeros((2, 2))]])
+    np.testing.assert_allclose(zero.data, -0.1, rtol=1e-5)
+    np.testing.assert_array_equal(still.data, 1)
+
+
+EVERY_KIND = {name: make for name, (make, _, _) in CASES.items()} | {
+    "LARS": lambda p: optim.LARS(p, 0.5, 0.8, 0.05),
+    "LAMB": lambda p: optim.LAMB(p, 0.1, weight_decay=0.05),
+}
 every_kind = pytest.mark.parametrize("kind", EVERY_KIND)
 
 
@@ -194,6 +230,17 @@ def test_a_saved_state_continues_bit_for_bit(kind: str) -> None:
     run(resumed, second, gradients(2))
     for a, b in zip(straight, second, strict=True):
         np.testing.assert_array_equal(a.data, b.data)
+
+
+@every_kind
+def test_cupy_takes_the_same_steps(kind: str, cupy: backend.Backend) -> None:
+    here, there = start(), start()
+    for parameter in there:
+        parameter.data = cupy.to_device(parameter.data)
+    on_device = [[cupy.to_device(g) for g in each] for each in gradients()]
+    expected, found = run(EVERY_KIND[kind](here), here, gradients()), run(EVERY_KIND[kind](there), there, on_device)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(cupy.to_host(b), a, rtol=1e-10)
 
 
 def test_state_is_named_by_slot_and_number() -> None:
@@ -260,7 +307,7 @@ def test_parameters_may_come_from_a_generator() -> None:
     assert len(optim.SGD((parameter for parameter in start()), 0.1).state) == 3
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.LARS, optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("kind", [optim.SGD, optim.LARS, optim.Adam, optim.AdamW, optim.LAMB])
 def test_no_parameters_is_an_error(kind: Any) -> None:
     with pytest.raises(ValueError, match=f"{kind.__name__}: expected at least one parameter"):
         kind([], 0.1)
@@ -312,3 +359,12 @@ def test_a_run_that_is_all_warmup() -> None:
 def test_a_warmup_that_does_not_fit_is_an_error(steps: int, warmup: int) -> None:
     with pytest.raises(ValueError, match="warmup_cosine: expected 0 <= warmup <= steps"):
         optim.warmup_cosine(0, steps, warmup)
+
+
+def test_the_rate_falls_at_each_milestone() -> None:
+    factors = [optim.step_decay(step, [3, 5], 0.1) for step in range(7)]
+    np.testing.assert_allclose(factors, [1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert [optim.step_decay(step, (5, 3), 0.1) for step in range(7)] == factors
+    assert optim.step_decay(100, [], 0.1) == 1
+    with pytest.raises(ValueError, match="step_decay: expected a positive factor, got 0"):
+        optim.step_decay(0, [1], 0)
