@@ -16,6 +16,7 @@ from minissl.backend import Array
 Vjp = Callable[[Array], Any]
 
 _numbers = itertools.count()
+checking = False  # whether every value and gradient is searched for NaN and infinity; see `tensor.debug_nan`
 
 
 class Node:
@@ -149,8 +150,15 @@ def _fit(gradient: Array, parent: Source, vjp: Vjp) -> Array:
     if gradient.dtype != parent.dtype:
         gradient = gradient.astype(parent.dtype)  # where float32 and float64 were mixed
     gradient = as_array(gradient)
+    if checking and not finite(gradient):
+        raise FloatingPointError(f"{vjp.__qualname__.split('.')[0]}: its gradient is the first that is not finite")
     check_gradient(gradient, parent, vjp.__qualname__.split(".")[0])
     return gradient
+
+
+def finite(array: Array) -> bool:
+    """Whether no element is NaN or infinite."""
+    return array.dtype.kind != "f" or bool(backend.of(array).xp.isfinite(array).all())
 
 
 def as_array(value: Array) -> Array:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from minissl import backend
+from minissl import backend, graph
 from minissl.backend import Array
 from minissl.graph import Node, Source, Vjp, check_gradient, walk
 
@@ -164,6 +164,19 @@ def no_grad() -> Iterator[None]:
         _recording = before
 
 
+@contextmanager
+def debug_nan() -> Iterator[None]:
+    """Inside this block the first op that makes NaN or infinity of finite inputs, or whose gradient does, is an error.
+
+    FloatingPointError names it. Slow: every value is searched, and on a GPU waited for.
+    """
+    before, graph.checking = graph.checking, True
+    try:
+        yield
+    finally:
+        graph.checking = before
+
+
 def stop_gradient(tensor: Any) -> Tensor:
     """The same values as a constant: what is behind it receives exactly no gradient."""
     return Tensor(tensor.data) if isinstance(tensor, Tensor) else Tensor(tensor)
@@ -177,6 +190,11 @@ def record(value: Array, *pairs: tuple[Tensor | Sequence[Tensor], Vjp]) -> Tenso
     one array); never an array that it keeps. Parents that need no gradient are skipped: their vjp is never called.
     """
     result = Tensor(value)
+    if graph.checking and not graph.finite(result.data):
+        inputs = [p for first, _ in pairs for p in ((first,) if isinstance(first, Tensor) else first)]
+        if all(graph.finite(tensor.data) for tensor in inputs):
+            op, shapes = pairs[0][1].__qualname__.split(".")[0], ", ".join(str(tensor.shape) for tensor in inputs)
+            raise FloatingPointError(f"{op}: the first op whose result is not finite; its inputs have shapes {shapes}")
     if not _recording:
         return result
     kept = []

@@ -40,6 +40,8 @@ class Settings:
     seed: int = 0
     # Threads that read data ahead
     workers: int = 1
+    # Stop at the first operation that gives NaN or infinity, and name it (slow)
+    debug_nan: bool = False
     # Folder for what the run leaves; by default runs/<chapter>/<time>
     out: Path | None = None
     # Folder of an interrupted run to continue; its own settings are used
@@ -53,7 +55,7 @@ class Settings:
 
 
 MAY_BE_ZERO = {"warmup_epochs", "seed", "workers"}
-FREE_ON_RESUME = {"resume", "out", "workers"}  # these change nothing in the result
+FREE_ON_RESUME = {"resume", "out", "workers", "debug_nan"}  # these change nothing in the result
 
 
 def save_form(settings: Settings) -> dict[str, Any]:

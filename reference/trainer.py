@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from minissl import backend, checkpoint, optim, random
 from minissl.data import DataSet, Loader
 from minissl.nn import Module
+from minissl.tensor import debug_nan
 from reference.method import Method
 from reference.settings import Settings, save_form
 
@@ -79,6 +80,7 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
     with (
         interruptible() as interrupted,
         backend.current().training_run(),
+        debug_nan() if config.debug_nan else nullcontext(),
         progress_bar(config, batches, progress) as bar,
     ):
         while progress.epoch < config.epochs:
@@ -123,7 +125,7 @@ def check_finite(logged: dict[str, float], place: str) -> None:
     """Stop a run that has diverged, before a checkpoint holds its weights."""
     if not all(math.isfinite(value) for value in logged.values()):
         found = ", ".join(f"{key} = {value}" for key, value in logged.items())
-        raise FloatingPointError(f"{place}: {found}; start a new run with a lower --learning-rate")
+        raise FloatingPointError(f"{place}: {found}; --debug-nan names the operation, a lower --learning-rate may help")
 
 
 def save(file: Path, method: Method, optimizer: optim.Optimizer, progress: Progress, config: Settings) -> None:
