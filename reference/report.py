@@ -84,17 +84,17 @@ def curve(out: Path, chapter: str, references: dict[str, float]) -> None:
     viz.curves(columns, out / "curve.png", f"Pre-training: {chapter}", x_values=history["epoch"], references=references)
 
 
-def examples(method: Method, data: DataSet, out: Path, count: int = 6) -> None:
-    """What goes into the network: some images, each beside its views."""
+def examples(method: Method, data: DataSet, out: Path, count: int = 8) -> None:
+    """What goes into the network: some images, each above its views."""
     batch = {key: array[:count] for key, array in data.arrays.items()}
     views = method.views(batch, random.seed(method.config.seed))
-    columns = [method.raw(batch)]
+    rows = [method.raw(batch)]
     for view in views:
         if getattr(view, "ndim", 0) == 4:
-            columns.append(augment.unstandardize(view, method.inputs.mean, method.inputs.deviation))
-    rows = np.stack([visible(backend.to_host(column)) for column in columns], axis=1)  # (count, views + 1, H, W, 3)
-    titles = ["image", *(f"view {i}" for i in range(1, len(columns)))]
-    viz.image_grid(rows, out / "examples.png", column_titles=titles, title="What the network sees")
+            rows.append(augment.unstandardize(view, method.inputs.mean, method.inputs.deviation))
+    pictures = np.stack([visible(backend.to_host(row)) for row in rows])  # (views + 1, count, H, W, 3)
+    titles = ["image", *(f"view {i}" for i in range(1, len(rows)))]
+    viz.image_grid(pictures, out / "examples.png", row_titles=titles, title="What the network sees")
 
 
 def visible(images: np.ndarray) -> np.ndarray:
