@@ -6,7 +6,12 @@ python -m benchmarks steps --help       shows its settings
 import importlib
 import sys
 
-COMMANDS = {"steps": "whole training steps: time, share of the machine's peak, memory, ratio to PyTorch"}
+COMMANDS = {
+    "steps": "whole training steps: time, share of the machine's peak, memory, ratio to PyTorch",
+    "memory": "the same steps: only the most memory they hold, ratio to PyTorch",
+    "scaling": "how a step's time grows with the batch, the image's side and the width: exponents and pictures",
+    "ops": "single ops, forward and backward: time, GFLOP/s or GB/s, ratio to PyTorch",
+}
 
 
 def overview() -> str:

@@ -1,6 +1,7 @@
-"""What is measured: an engine that has built one training step and can repeat it. This one is minissl's."""
+"""What is measured: an engine that has built one training step or op and can repeat it. These are minissl's."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -9,19 +10,24 @@ import numpy as np
 import threadpoolctl
 
 from benchmarks import flops
+from benchmarks.op_cases import CASES, OPS, Case
 from benchmarks.workloads import WORKLOADS, Size, build
 from minissl import backend
+from minissl.tensor import Tensor
 
 MB = 2**20
 
 
 class Engine(Protocol):
-    """A training step in one library on one device, built and ready."""
+    """A training step or an op in one library on one device, built and ready."""
 
     product_side: int  # side of the square matrices whose product shows what the device can do at most
 
-    def step(self) -> float:
-        """One update; returns the loss before it."""
+    def first(self) -> dict[str, Any]:
+        """Do it once; returns in what all engines must agree, {"loss"} or {"output", "gradients"}, and its costs."""
+
+    def step(self) -> float | None:
+        """Do it once; a training step returns the loss before its update."""
 
     def synchronize(self) -> None:
         """Wait until the device has computed everything that was asked for."""
@@ -51,23 +57,19 @@ def blas() -> str:
     return ", ".join(names) or "unknown"
 
 
-class MinisslEngine:
-    """A step of `workloads.py` on one of minissl's backends."""
+class MinisslEngine(ABC):
+    """What a step and an op share on one of minissl's backends."""
 
-    def __init__(self, workload: str, size: Size, name: str) -> None:
+    def __init__(self, name: str) -> None:
         backend.use(name)
         self.home = backend.current()
-        self.method, self.optimizer = build(workload, size)
-        self.inputs = tuple(backend.to_device(array) for array in WORKLOADS[workload].inputs(size))
         self.product_side = 2048 if name == "numpy" else 8192
 
-    def step(self) -> float:
-        return self.method.training_step(self.inputs, self.optimizer)["loss"]
+    @abstractmethod
+    def first(self) -> dict[str, Any]: ...
 
-    def counted_step(self) -> tuple[float, int]:
-        """One update; returns the loss and how many floating-point operations it took."""
-        with flops.counting(self.method) as counts:
-            return self.step(), sum(counts)
+    @abstractmethod
+    def step(self) -> float | None: ...
 
     def synchronize(self) -> None:
         self.home.synchronize()
@@ -96,3 +98,64 @@ class MinisslEngine:
             return {}
         pool = self.home.xp.get_default_memory_pool()
         return {"used": pool.used_bytes() / MB, "total": pool.total_bytes() / MB}
+
+
+class MinisslStep(MinisslEngine):
+    """A training step of `workloads.py`."""
+
+    def __init__(self, name: str, size: Size, backend_name: str) -> None:
+        super().__init__(backend_name)
+        workload = WORKLOADS[name]
+        self.method = build(name, size)
+        self.optimizer = workload.optimizer(self.method)
+        arrays = workload.inputs(size)
+        self.raw = arrays[0] if workload.views else None
+        self.ready = () if workload.views else tuple(backend.to_device(array) for array in arrays)
+        self.rng = np.random.default_rng(2)
+
+    def first(self) -> dict[str, Any]:
+        with flops.counting(self.method) as counts:
+            return {"loss": self.step(), "flops": sum(counts)}
+
+    def step(self) -> float:
+        views = self.ready if self.raw is None else self.method.views({"images": self.raw}, self.rng)
+        return self.method.training_step(views, self.optimizer)["loss"]
+
+
+class MinisslOp(MinisslEngine):
+    """An op of `op_cases.py`, y = f(x), and the gradients of ½ ‖y‖², for which dy = y."""
+
+    def __init__(self, case: Case, backend_name: str) -> None:
+        super().__init__(backend_name)
+        self.case, self.function = case, OPS[case.op]
+        arrays = [backend.to_device(array) for array in case.arrays()]
+        pairs = list(zip(case.inputs, arrays, strict=True))
+        self.inputs = [array if given.below else Tensor(array, given.learned) for given, array in pairs]
+        self.learned = [x for x, (given, _) in zip(self.inputs, pairs, strict=True) if given.learned]
+
+    def first(self) -> dict[str, Any]:
+        y = self.run()
+        gradients = [mean_size(x.grad) for x in self.learned]
+        costs = {"flops": self.case.flops(y.size), "bytes": self.case.bytes(y.size)}
+        return {"output": mean_size(y.data), "gradients": gradients} | costs
+
+    def step(self) -> None:
+        self.run()
+
+    def run(self) -> Tensor:
+        for x in self.learned:
+            x.grad = None
+        y = self.function(*self.inputs, **self.case.options)
+        y.backward(y.data)
+        return y
+
+
+def mean_size(array: Any) -> float:
+    return float(abs(array).mean())
+
+
+def make(name: str, size: Size, backend_name: str) -> Engine:
+    """minissl's engine for a step of `workloads.py` or an op of `op_cases.py`."""
+    if name in CASES:
+        return MinisslOp(CASES[name](size.images), backend_name)
+    return MinisslStep(name, size, backend_name)

@@ -1,34 +1,33 @@
-"""The same training steps in PyTorch, written as PyTorch's users write them. Imported only where torch is installed.
+"""The same training steps and ops in PyTorch, written as PyTorch's users write them.
 
-A new step is one function here that builds network, loss and optimizer, named as in `workloads.py`. Modules have the
-names that minissl's have, so that weights can be copied by name.
+Imported only where torch is installed. A new step is one function here that builds network, loss and optimizer, named
+as in `workloads.py`; a new op is a line in OPS, named as in `op_cases.py`. Modules have the names that minissl's have,
+so that weights can be copied by name.
 """
 
-import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.engines import MB, cores
 from benchmarks.workloads import (
+    ADAM_RATE,
+    BANDS,
     CHANNELS,
+    CLASSES,
+    DEPTH,
     EMBEDDING,
     LEARNING_RATE,
     MOMENTUM,
+    PATCH,
     TEMPERATURE,
     WEIGHT_DECAY,
-    WORKLOADS,
     Size,
-    build,
+    heads,
+    pixels,
 )
-from minissl import backend
-
-LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class BasicBlock(nn.Module):
@@ -66,90 +65,147 @@ class ResNet18(nn.Module):
         return x.mean((2, 3))
 
 
+class BatchNormReLU(nn.BatchNorm1d):
+    """One layer, as minissl counts it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(super().forward(x))
+
+
+class Attention(nn.Module):
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(features, 3 * features), nn.Linear(features, features)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        N, L, D = x.shape
+        q, k, v = self.qkv(x).reshape(N, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v)  # (N, heads, L, D/heads)
+        return self.proj(y.transpose(1, 2).reshape(N, L, D))
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, features: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(features, eps=1e-6), Attention(features, heads)
+        self.norm2 = nn.LayerNorm(features, eps=1e-6)
+        fc1, fc2 = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
+        self.mlp = nn.Sequential()
+        for name, layer in {"fc1": fc1, "act": nn.GELU("tanh"), "fc2": fc2}.items():
+            self.mlp.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Module):
+    """(N, C, H, W) -> the class token's features (N, D)."""
+
+    def __init__(self, image: int, features: int) -> None:
+        super().__init__()
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(CHANNELS, features, PATCH, PATCH)})
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, features))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (image // PATCH) ** 2, features))
+        self.blocks = nn.Sequential(*(TransformerBlock(features, heads(features)) for _ in range(DEPTH)))
+        self.norm = nn.LayerNorm(features, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (N, L, D)
+        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1) + self.pos_embed
+        return self.norm(self.blocks(tokens)[:, 0])
+
+
+class Season(nn.Module):
+    """(N, T, bands) -> the last state (N, H)."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(BANDS, hidden, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.lstm(x)
+        return states[:, -1]
+
+
 Built = tuple[nn.Module, Callable[..., Tensor], torch.optim.Optimizer]
+
+
+def sgd(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+
+def adam(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(network.parameters(), ADAM_RATE)
+
+
+def supervised(encoder: nn.Module, features: int, optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> Built:
+    network = nn.ModuleDict({"encoder": encoder, "classifier": nn.Linear(features, CLASSES)})
+
+    def loss(x: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(network["classifier"](network["encoder"](x)), labels)
+
+    return network, loss, optimizer(network)
+
+
+def resnet(size: Size) -> Built:
+    return supervised(ResNet18(size.width), 8 * size.width, sgd)
+
+
+def vit(size: Size) -> Built:
+    return supervised(VisionTransformer(size.side, size.width), size.width, sgd)
+
+
+def lstm(size: Size) -> Built:
+    return supervised(Season(size.width), size.width, adam)
+
+
+def mlp(size: Size) -> Built:
+    hidden = nn.Sequential(nn.Linear(pixels(size), size.width), nn.ReLU(), nn.Linear(size.width, size.width))
+    return supervised(nn.Sequential(hidden, nn.ReLU()), size.width, adam)
+
+
+def nt_xent(z1: Tensor, z2: Tensor) -> Tensor:
+    z = F.normalize(torch.cat([z1, z2]))
+    logits = z @ z.T / TEMPERATURE  # (2N, 2N)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    partner = (torch.arange(len(z), device=z.device) + len(z1)) % len(z)
+    return F.cross_entropy(logits.masked_fill(itself, -torch.inf), partner)
 
 
 def simclr(size: Size) -> Built:
     features = 8 * size.width
-    head = nn.Sequential(
-        nn.Linear(features, features, bias=False),
-        nn.BatchNorm1d(features),
-        nn.ReLU(),
-        nn.Linear(features, EMBEDDING),
-    )
+    hidden, last = nn.Linear(features, features, bias=False), nn.Linear(features, EMBEDDING)
+    head = nn.Sequential(hidden, BatchNormReLU(features), last)
     network = nn.ModuleDict({"encoder": ResNet18(size.width), "head": head})
 
     def loss(view1: Tensor, view2: Tensor) -> Tensor:
-        z = F.normalize(network["head"](network["encoder"](torch.cat([view1, view2]))))
-        logits = z @ z.T / TEMPERATURE  # (2N, 2N)
-        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        partner = (torch.arange(len(z), device=z.device) + len(z) // 2) % len(z)
-        return F.cross_entropy(logits.masked_fill(itself, -torch.inf), partner)
+        z1, z2 = network["head"](network["encoder"](torch.cat([view1, view2]))).chunk(2)
+        return nt_xent(z1, z2)
 
-    return network, loss, torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY)
+    return network, loss, sgd(network)
 
 
-PEERS: dict[str, Callable[[Size], Built]] = {"simclr": simclr}
+STEPS: dict[str, Callable[[Size], Built]] = {
+    "resnet": resnet,
+    "vit": vit,
+    "simclr": simclr,
+    "simclr_augmented": simclr,
+    "lstm": lstm,
+    "mlp": mlp,
+}
 
-
-def from_minissl(array: np.ndarray) -> Tensor:
-    """minissl's layout of a weight to PyTorch's: (kh, kw, C, O) to (O, C, kh, kw), (D_in, D_out) to (D_out, D_in)."""
-    order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim)))
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(order)))
-
-
-class TorchEngine:
-    """A step above on the CPU or on a GPU ("cuda"), its images in one of the two layouts."""
-
-    def __init__(self, workload: str, size: Size, device: str, layout: str) -> None:
-        torch.set_num_threads(cores())
-        tf32 = os.environ.get("CUPY_TF32") == "1"  # both libraries at one precision
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        self.device, self.product_side = device, 2048 if device == "cpu" else 8192
-        network, self.loss, self.optimizer = PEERS[workload](size)
-        with backend.use("numpy"):
-            weights = {name: from_minissl(array) for name, array in build(workload, size)[0].state_dict().items()}
-        unset = network.load_state_dict(weights, strict=False)
-        if unset.unexpected_keys or any(not name.endswith("num_batches_tracked") for name in unset.missing_keys):
-            raise ValueError(f"the PyTorch network of {workload!r} differs from minissl's: {unset}")
-        place: dict[str, Any] = {"device": device, "memory_format": LAYOUTS[layout]}
-        network.to(**place)
-        self.inputs = tuple(self._input(array, layout) for array in WORKLOADS[workload].inputs(size))
-
-    def _input(self, array: np.ndarray, layout: str) -> Tensor:
-        tensor = torch.from_numpy(array).to(self.device)
-        if tensor.ndim != 4:
-            return tensor
-        return tensor.permute(0, 3, 1, 2).contiguous(memory_format=LAYOUTS[layout])  # (N, C, H, W)
-
-    def step(self) -> float:
-        loss = self.loss(*self.inputs)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss.item()
-
-    def synchronize(self) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def running(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def product(self) -> Callable[[], Any]:
-        n = self.product_side
-        a, b, out = (torch.randn(n, n, device=self.device) for _ in range(3))
-        return lambda: torch.matmul(a, b, out=out)
-
-    def facts(self) -> dict[str, Any]:
-        if self.device == "cpu":
-            kernel = "MKL" if torch.backends.mkl.is_available() else "BLAS"
-            kernel = f"{kernel} {torch.backends.cpu.get_cpu_capability()}"
-            return {"blas": kernel, "threads": torch.get_num_threads(), "torch": torch.__version__}
-        tf32 = int(torch.backends.cuda.matmul.allow_tf32)
-        return {"blas": f"cuBLAS, TF32={tf32}", "device": torch.cuda.get_device_name(), "torch": torch.__version__}
-
-    def device_memory(self) -> dict[str, float]:
-        if self.device == "cpu":
-            return {}
-        return {"used": torch.cuda.max_memory_allocated() / MB, "total": torch.cuda.max_memory_reserved() / MB}
+OPS: dict[str, Callable[..., Any]] = {
+    "conv2d": F.conv2d,
+    "batch_norm_relu": lambda x, gamma, beta: F.relu(F.batch_norm(x, None, None, gamma, beta, training=True)),
+    "max_pool2d": lambda x, size, stride, padding: F.max_pool2d(x, size, stride, padding),
+    "layer_norm": lambda x, gamma, beta: F.layer_norm(x, gamma.shape, gamma, beta),
+    "gelu": lambda x: F.gelu(x, approximate="tanh"),
+    "softmax": lambda x: F.softmax(x, -1),
+    "attention": F.scaled_dot_product_attention,
+    "matmul": torch.matmul,
+    "embedding": lambda table, index: F.embedding(index, table),
+    "scatter_add": lambda x, index, values: x.index_add(0, index, values),
+    "nt_xent": nt_xent,
+}

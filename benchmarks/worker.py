@@ -1,11 +1,12 @@
 """The process in which one engine is measured. It waits without work until a line on its input asks for something.
 
-first        build everything and take one step: {"loss", "facts", "memory_at_import", "flops" (minissl only)}
-steps K      take K steps: {"seconds" a step, "loss" of the last}
-product      multiply large matrices, again and again for a moment: {"gflops" of the fastest}
-memory       {"memory_peak", "device_memory"}; the matrices above count, but take far less than a step
+first NAME SIZE    build a step or an op and do it once: {"loss" or "output" and "gradients", "facts",
+                   "memory_at_import", "flops" and "bytes" (minissl only)}; asked again, it replaces the one before
+steps K            do it K times: {"seconds" each, "loss" of the last (a step's)}
+product            multiply large matrices, again and again for a moment: {"gflops" of the fastest}
+memory             {"memory_peak", "device_memory"} so far; the matrices of a product before it count
 
-Started as `python -m benchmarks.worker STEP SIZE ENGINE...`, for example `simclr '{"images": 8}' minissl numpy`.
+Started as `python -m benchmarks.worker ENGINE...`, for example `minissl numpy`, and asked `first simclr {"images": 8}`.
 Each answer is one line of JSON; whatever else is printed goes to standard error.
 """
 
@@ -17,9 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import Engine, MinisslEngine
+from benchmarks.engines import Engine
 from benchmarks.workloads import Size
 
+MODULES = {"minissl": "benchmarks.engines", "torch": "benchmarks.torch_engines"}
 PRODUCT_SECONDS = 0.4  # how long matrix products are repeated in search of the fastest
 
 
@@ -41,13 +43,11 @@ def memory_peak() -> float | None:
 
 def load(kind: str) -> Callable[..., Engine]:
     """Import the library and return what builds an engine on it."""
-    if kind == "minissl":
-        return MinisslEngine
-    made: Callable[..., Engine] = importlib.import_module("benchmarks.peers").TorchEngine
+    made: Callable[..., Engine] = importlib.import_module(MODULES[kind]).make
     return made
 
 
-def time_steps(engine: Engine, count: int) -> dict[str, float]:
+def time_steps(engine: Engine, count: int) -> dict[str, float | None]:
     with engine.running():
         engine.synchronize()
         clock = time.perf_counter()
@@ -71,19 +71,17 @@ def product_gflops(engine: Engine) -> float:
 
 def main(arguments: list[str]) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
-    workload, size, kind, *options = arguments
+    kind, *options = arguments
     make = load(kind)
-    at_import, engine = memory_peak(), None
+    at_import = memory_peak()
+    engine: Engine | None = None
     for line in sys.stdin:
-        command, *numbers = line.split()
+        command, *numbers = line.split(maxsplit=2)
         answer: dict[str, Any]
         if command == "first":
-            engine = make(workload, Size(**json.loads(size)), *options)
-            answer = {"facts": engine.facts(), "memory_at_import": at_import}
-            if isinstance(engine, MinisslEngine):
-                answer["loss"], answer["flops"] = engine.counted_step()
-            else:
-                answer["loss"] = engine.step()
+            engine = None  # the one before frees its memory first
+            engine = make(numbers[0], Size(**json.loads(numbers[1])), *options)
+            answer = {"facts": engine.facts(), "memory_at_import": at_import} | engine.first()
         elif engine is None:
             raise ValueError(f"{command!r} came before 'first'")
         elif command == "steps":

@@ -1,7 +1,7 @@
-"""The training steps that are measured, as minissl runs them: the chapters of `reference/` on random inputs.
+"""The training steps that are measured, as minissl runs them: methods of `reference/` on random inputs.
 
-A new step is one function here that builds method and optimizer, its line in WORKLOADS, and one function of the same
-name in `peers.py` that builds the same in PyTorch.
+A new step is one function here that builds its method, its line in WORKLOADS, and one function of the same name in
+`peers.py` that builds the same in PyTorch.
 """
 
 from collections.abc import Callable
@@ -9,62 +9,180 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minissl import random
-from minissl.optim import SGD, Optimizer
+from minissl import models, nn, random
+from minissl.optim import SGD, Adam, Optimizer
+from minissl.tensor import Tensor
 from reference.contrastive.simclr import Config, SimCLR
 from reference.method import Inputs, Method
+from reference.settings import Settings
+from reference.supervised import Supervised
 
-CHANNELS = 3
-EMBEDDING = 128
-TEMPERATURE = 0.2
+CHANNELS, BANDS, CLASSES = 3, 13, 10
+PATCH, DEPTH = 8, 12
+EMBEDDING, TEMPERATURE = 128, 0.2
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 1e-4
+ADAM_RATE = 1e-3
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a step is: images in a batch, the network's width, the image's side in pixels."""
+    """How large a step is.
+
+    images: images in a batch (or sequences). width: the network's: a ResNet's channels in its first stage, a
+    transformer's features, hidden units. side: the image's in pixels (of a sequence, its steps).
+    """
 
     images: int = 64
     width: int = 64
     side: int = 32
 
 
+Arrays = tuple[np.ndarray, ...]
+
+
 @dataclass(frozen=True)
 class Workload:
-    """One training step: a line about it, what goes in, and who learns from it.
+    """One training step: a line about it, its usual size, what goes in, and who learns from it how.
 
     inputs: host arrays, images as (N, H, W, C), the same at every call.
-    build: the method and its optimizer, with weights drawn from `minissl.random` onto the current backend.
+    method: with weights drawn from `minissl.random` onto the current backend.
+    views: whether a step first makes its views, so that the inputs are raw images.
+    layout: whether there are images, which PyTorch holds in one of two layouts.
     """
 
     summary: str
-    inputs: Callable[[Size], tuple[np.ndarray, ...]]
-    build: Callable[[Size], tuple[Method, Optimizer]]
+    size: Size
+    inputs: Callable[[Size], Arrays]
+    method: Callable[[Size], Method]
+    optimizer: Callable[[Method], Optimizer]
+    views: bool = False
+    layout: bool = True
 
 
-def two_views(size: Size) -> tuple[np.ndarray, ...]:
-    """Two views of each image, as a loader would give them: standard normal (N, H, W, C) in float32."""
-    rng = np.random.default_rng(1)
+def sgd(method: Method) -> Optimizer:
+    return SGD(method.parameters(), LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
+
+
+def adam(method: Method) -> Optimizer:
+    return Adam(method.parameters(), ADAM_RATE)
+
+
+def normal(*shape: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def with_labels(x: np.ndarray) -> Arrays:
+    return x, np.random.default_rng(3).integers(0, CLASSES, len(x))
+
+
+def images(size: Size) -> Arrays:
+    """Images as a loader and an augmentation would give them: standard normal (N, H, W, C) in float32."""
+    return with_labels(normal(size.images, size.side, size.side, CHANNELS))
+
+
+def two_views(size: Size) -> Arrays:
     shape = (size.images, size.side, size.side, CHANNELS)
-    return rng.standard_normal(shape, np.float32), rng.standard_normal(shape, np.float32)
+    return normal(*shape, seed=1), normal(*shape, seed=2)
 
 
-def simclr(size: Size) -> tuple[Method, Optimizer]:
+def raw_images(size: Size) -> Arrays:
+    shape = (size.images, size.side, size.side, CHANNELS)
+    return (np.random.default_rng(1).integers(0, 256, shape, np.uint8),)
+
+
+def supervised(encoder: nn.Module, features: int) -> Method:
+    """Cross entropy of a linear layer on the encoder's features."""
+    classes = tuple(f"class {k}" for k in range(CLASSES))
+    return Supervised(Settings(), Inputs(CHANNELS, [], [], classes), encoder, features)
+
+
+def resnet(size: Size) -> Method:
+    return supervised(models.resnet18(size.width, CHANNELS, "cifar"), 8 * size.width)
+
+
+def heads(width: int) -> int:
+    return max(1, width // 64)
+
+
+def vit(size: Size) -> Method:
+    """At width 192 it is `models.vit_tiny`."""
+    encoder = models.VisionTransformer(size.side, PATCH, CHANNELS, size.width, DEPTH, heads(size.width))
+    return supervised(encoder, size.width)
+
+
+def simclr(size: Size) -> Method:
     config = Config(width=size.width, stem="cifar", embedding=EMBEDDING, temperature=TEMPERATURE)
-    method = SimCLR(config, Inputs(CHANNELS, [0.0] * CHANNELS, [1.0] * CHANNELS, ()))
-    return method, SGD(method.parameters(), LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
+    return SimCLR(config, Inputs(CHANNELS, [0.0] * CHANNELS, [1.0] * CHANNELS, ()))
 
 
+class Season(nn.Module):
+    """The last state of an LSTM that has read a pixel's year: (N, T, bands) -> (N, H)."""
+
+    def __init__(self, hidden: int) -> None:
+        self.lstm = nn.LSTM(BANDS, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[:, -1]
+
+
+def lstm(size: Size) -> Method:
+    return supervised(Season(size.width), size.width)
+
+
+def pixels(size: Size) -> int:
+    return size.side**2 * CHANNELS
+
+
+def mlp(size: Size) -> Method:
+    hidden = models.mlp(pixels(size), size.width, size.width)
+    return supervised(nn.Sequential(hidden, nn.ReLU()), size.width)
+
+
+SIMCLR = "ResNet-18 with a 3x3 stem at stride 1, MLP head with batch norm, NT-Xent, SGD with momentum"
 WORKLOADS = {
-    "simclr": Workload(
-        "SimCLR: ResNet-18 with a 3x3 stem at stride 1, MLP head with batch norm, NT-Xent, SGD with momentum",
-        two_views,
+    "resnet": Workload(
+        "Classification: ResNet-18 with a 3x3 stem at stride 1, cross entropy, SGD with momentum",
+        Size(128, 64, 32),
+        images,
+        resnet,
+        sgd,
+    ),
+    "vit": Workload(
+        "Classification: ViT-Tiny on patches of 8x8, cross entropy, SGD with momentum",
+        Size(64, 192, 64),
+        images,
+        vit,
+        sgd,
+    ),
+    "simclr": Workload(f"SimCLR: {SIMCLR}", Size(64, 64, 32), two_views, simclr, sgd),
+    "simclr_augmented": Workload(
+        f"SimCLR with making the views, which is minissl's code in both libraries: {SIMCLR}",
+        Size(64, 64, 32),
+        raw_images,
         simclr,
-    )
+        sgd,
+        views=True,
+    ),
+    "lstm": Workload(
+        f"Classification of seasons: LSTM over sequences of {BANDS} bands, last state, cross entropy, Adam",
+        Size(256, 128, 12),
+        lambda size: with_labels(normal(size.images, size.side, BANDS)),
+        lstm,
+        adam,
+        layout=False,
+    ),
+    "mlp": Workload(
+        "Classification: linear layers with ReLU on all pixels, two hidden, cross entropy, Adam",
+        Size(256, 1024, 32),
+        lambda size: with_labels(normal(size.images, pixels(size))),
+        mlp,
+        adam,
+        layout=False,
+    ),
 }
 
 
-def build(name: str, size: Size) -> tuple[Method, Optimizer]:
-    """Method and optimizer of a step as it starts: every process that calls this has the same weights."""
+def build(name: str, size: Size) -> Method:
+    """The method of a step as it starts: every process that calls this has the same weights."""
     random.seed(0)
-    return WORKLOADS[name].build(size)
+    return WORKLOADS[name].method(size)
