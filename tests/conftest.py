@@ -26,14 +26,16 @@ def real_cupy() -> bool:
 
 @pytest.fixture(scope="session")
 def cupy() -> Iterator[backend.Backend]:
-    """The CuPy backend: real where there is a GPU, else the strict stand-in."""
-    from tests import cupy_standin
+    """The CuPy backend: real where there is a GPU, else the strict stand-in; with the textbook kernels if need be."""
+    from tests import cupy_standin, gpu_emulation
 
     if real_cupy():
         yield backend.get("cupy")
         return
     backend._made.pop("cupy", None)
     with cupy_standin.installed():
+        if gpu_emulation.COMPILER is None:
+            backend._made["cupy"] = gpu_emulation.textbook_backend()
         yield backend.get("cupy")
     backend._made.pop("cupy", None)
 

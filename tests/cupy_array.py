@@ -204,7 +204,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         described = API["cupy.ndarray"].get(name)
         if described is None:
             raise AttributeError(f"'cupy.ndarray' object has no attribute {name!r}")
-        if not hasattr(np.ndarray, name) or name == "data":
+        if name == "data":
+            return SimpleNamespace(ptr=self._values.ctypes.data)
+        if not hasattr(np.ndarray, name):
             raise NotImplementedError(f"the stand-in has no cupy.ndarray.{name}")
         if described == "property":
             return outer(getattr(self._values, name))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tests.cupy_array import API, TRANSFERS, UPLOADS, Function, lookup, ndarray, ufunc
+from tests.gpu_emulation import ElementwiseKernel
 
 __all__ = ["TRANSFERS", "UPLOADS", "cupy", "install", "installed", "uninstall"]
 
@@ -48,7 +49,7 @@ class Generator:
 
 
 class DeviceCode:
-    """A kernel written in CUDA: it can be made, as real ones are made before they are compiled, but not run."""
+    """A whole kernel in CUDA: it can be made, as real ones are made before they are compiled, but not run."""
 
     def __init__(self, *source: Any, **options: Any) -> None:
         self.source, self.options = source, options
@@ -110,13 +111,14 @@ cupy = Module(
     lib=SimpleNamespace(stride_tricks=stride_tricks),
     linalg=Module("cupy.linalg"),
     random=Module("cupy.random", default_rng=lambda seed=None: Generator(seed), Generator=Generator),
+    ElementwiseKernel=ElementwiseKernel,
     asnumpy=asnumpy,
     fuse=fuse,
     get_array_module=get_array_module,
     get_default_memory_pool=idle_pool,
     get_default_pinned_memory_pool=idle_pool,
     is_available=lambda: True,
-    **{kernel: type(kernel, (DeviceCode,), {}) for kernel in ("ElementwiseKernel", "ReductionKernel", "RawKernel")},
+    **{kernel: type(kernel, (DeviceCode,), {}) for kernel in ("ReductionKernel", "RawKernel")},
 )
 special = Module("cupyx.scipy.special")
 scatters = {name: getattr(ndarray, name) for name in ("scatter_add", "scatter_max", "scatter_min")}

@@ -290,7 +290,7 @@ def test_uploads_are_recorded_with_their_caller(cupy: Any, x: Any) -> None:
 
 
 def test_device_code_can_be_made_but_not_run(cupy: Any, x: Any) -> None:
-    kernel = cupy.ElementwiseKernel("T x", "T y", "y = x", "same")
+    kernel = cupy.ReductionKernel("T x", "T y", "x", "a + b", "y = a", "0", "total")
     with pytest.raises(NotImplementedError, match="cannot run device code"):
         kernel(x)
 

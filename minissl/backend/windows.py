@@ -32,6 +32,13 @@ class Window:
         horizontal = slice(q * dw, q * dw + sw * (columns - 1) + 1, sw)
         return slice(None), vertical, horizontal
 
+    def backward(self) -> "Window | None":
+        """The window in which dx = conv2d(g, flipped(w)), or None: larger strides, and wider borders, have none."""
+        border = tuple(span - 1 - p for span, p in zip(self.span, self.padding, strict=True))
+        if self.stride != (1, 1) or min(border) < 0:
+            return None
+        return Window(self.size, (1, 1), border, self.dilation)  # type: ignore[arg-type]
+
     def view(self, xp: Any, padded: Any) -> Any:
         """All windows of padded images (N, H, W, C) as a view (N, OH, OW, kh, kw, C); nothing is copied."""
         N, H, W, C = padded.shape
@@ -40,6 +47,11 @@ class Window:
         n, h, w, c = padded.strides
         strides = (n, h * sh, w * sw, h * dh, w * dw, c)
         return xp.lib.stride_tricks.as_strided(padded, (N, OH, OW, kh, kw, C), strides)
+
+
+def flipped(w: Any) -> Any:
+    """The kernel that takes output gradients back to the input: (kh, kw, C, O) -> (kh, kw, O, C), a view."""
+    return w[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
 def pad(xp: Any, x: Any, padding: tuple[int, int], value: float = 0.0) -> Any:

@@ -8,7 +8,7 @@ x is saved for the backward pass, never the columns: copying them again is cheap
 import numpy as np
 
 from minissl.backend.cpu.threads import chunks, split, workspace
-from minissl.backend.windows import Window
+from minissl.backend.windows import Window, flipped
 
 COLUMN_BYTES = 4 << 20  # of one chunk; under 1 MB the products get small, above 16 MB the columns leave the cache
 
@@ -75,10 +75,9 @@ def weight_gradient(x: np.ndarray, g: np.ndarray, window: Window) -> np.ndarray:
 
 def input_gradient(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], window: Window) -> np.ndarray:
     """dx, at stride 1 as a convolution of g with the flipped kernel. See `Backend.conv2d_input_gradient`."""
-    border = tuple(span - 1 - p for span, p in zip(window.span, window.padding, strict=True))
-    if window.stride == (1, 1) and min(border) >= 0:
-        flipped = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))  # (kh, kw, O, C)
-        return conv2d(g, flipped, Window(window.size, (1, 1), border, window.dilation))  # type: ignore[arg-type]
+    backward = window.backward()
+    if backward is not None:
+        return conv2d(g, flipped(w), backward)
     return _scatter_gradient(g, w, shape, window)
 
 
