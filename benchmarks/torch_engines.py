@@ -78,7 +78,8 @@ class TorchStep(TorchEngine):
         backend.use("numpy")
         method = build(name, size)
         copy_weights(method, network)
-        network.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
+        place: dict[str, Any] = {"device": device, "memory_format": self.layout}
+        network.to(**place)
         arrays = WORKLOADS[name].inputs(size)
         if not WORKLOADS[name].views:
             self.ready = tuple(self.input(torch.from_numpy(array)) for array in arrays)

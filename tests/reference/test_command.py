@@ -177,7 +177,8 @@ def test_config_holds_every_setting_that_matters(run: SimpleNamespace) -> None:
     config = json.loads((run.folder / "config.json").read_text())
     fields = {field.name for field in dataclasses.fields(__main__.find("simclr").settings)}
     assert config.keys() == {"chapter"} | (fields - FREE_ON_RESUME)
-    assert (config["scenes"], config["width"], config["temperature"]) == (60, 4, __main__.find("simclr").settings.temperature)
+    default = __main__.find("simclr").settings.temperature
+    assert (config["scenes"], config["width"], config["temperature"]) == (60, 4, default)
 
 
 def test_a_log_gets_one_plain_line_per_epoch(run: SimpleNamespace) -> None:
