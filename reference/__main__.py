@@ -130,7 +130,6 @@ def summarise(name: str, config: Settings, count: int, progress: Progress, found
         "epochs": config.epochs,
         "seconds": progress.seconds,
         "images_per_second": images_per_second,
-        "loading_share": loading_share,
         "probes": found,
     }
     checkpoint.write_json(out / "results.json", results)
