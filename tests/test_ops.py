@@ -1,5 +1,6 @@
 """Every public op against its row of the table: value, gradient, types, memory, both backends."""
 
+import re
 import warnings
 from typing import Any
 
@@ -197,3 +198,67 @@ def test_bad_input_is_named(op: str) -> None:
 def test_two_backends_do_not_mix(cupy: backend.Backend) -> None:
     with pytest.raises(TypeError, match="expected all arrays on one backend, got numpy and cupy"):
         ops.add(np.ones(2), cupy.to_device(np.ones(2)))
+
+
+# Odd inputs, derived from the table: an op names itself in an error, or gives what its oracle gives.
+
+
+def answers_or_names_itself(row: Row, arrays: Any, options: dict[str, Any]) -> None:
+    try:
+        result = apply(row, [Tensor(a) for a in arrays], options)
+    except (ValueError, TypeError, IndexError) as error:
+        assert re.match(rf"({row.op}|{MADE_OF.get(row.op, row.op)}): ", str(error)), f"{row.op} is not named: {error}"
+        return
+    with np.errstate(all="ignore"):
+        expected = row.oracle(*arrays, **options)
+    assert result.shape == np.shape(expected)
+    np.testing.assert_allclose(result.data, expected, rtol=1e-4, atol=1e-4)
+
+
+# Some ops are made of others, which check their shapes.
+MADE_OF = {
+    "stack": "concatenate",
+    "split": "getitem",
+    "tile": "reshape|broadcast_to",
+    "outer": "reshape|multiply",
+    "linear": "matmul|add|reshape",
+    "conv1d": "conv2d",
+    "group_norm": "mean|multiply|add|reshape",
+    "instance_norm": "group_norm|mean|multiply|add|reshape",
+    "scaled_dot_product_attention": "attention",
+    "embedding": "getitem",
+    "take_along_axis": "getitem",
+    "upsample_nearest": "reshape|broadcast_to",
+    "pad": "getitem|concatenate|flip",
+    "recompute": "multiply|tanh|add",
+}
+
+
+@every_op
+@given(data=st.data())
+def test_nothing_to_compute_on(row: Row, data: Any) -> None:
+    """The first axis of every input of floats has length 0."""
+    arrays, options = data.draw(row.inputs)
+    answers_or_names_itself(row, [a[:0] if a.ndim and a.dtype.kind == "f" else a for a in arrays], options)
+
+
+@every_op
+@given(data=st.data())
+def test_integers_for_floats(row: Row, data: Any) -> None:
+    arrays, options = data.draw(row.inputs)
+    arrays = [np.ceil(a + 2).astype(int) if a.dtype.kind == "f" else a for a in arrays]
+    answers_or_names_itself(row, arrays, options)
+
+
+@every_op
+@given(data=st.data())
+def test_another_shape(row: Row, data: Any) -> None:
+    """The first input has one more element along its last axis, or one axis more."""
+    arrays, options = data.draw(row.inputs)
+    first = arrays[0][None] if data.draw(st.booleans()) or not arrays[0].ndim else arrays[0].repeat(2, axis=-1)
+    try:
+        with np.errstate(all="ignore"):
+            row.oracle(first, *arrays[1:], **options)
+    except Exception:  # whatever NumPy says, the op must say it by its own name
+        with pytest.raises((ValueError, TypeError, IndexError), match=rf"^({row.op}|{MADE_OF.get(row.op, row.op)}): "):
+            apply(row, [Tensor(a) for a in (first, *arrays[1:])], options)

@@ -62,10 +62,10 @@ def test_a_node_waits_for_all_its_gradients_and_is_asked_once() -> None:
     np.testing.assert_allclose(asked[0], 1 - 2 * x.data, rtol=1e-12)
 
 
-def test_two_thousand_diamonds_have_2_to_the_2000_paths() -> None:
+def test_ten_thousand_diamonds_have_2_to_the_10000_paths() -> None:
     x = leaf()
     y = x
-    for _ in range(2000):
+    for _ in range(10_000):
         y = 0.5 * y + 0.5 * y
     y.sum().backward()
     np.testing.assert_array_equal(x.grad, 1)
@@ -381,7 +381,7 @@ def array_bytes() -> int:
     return sum(trace.size for trace in arrays.traces)
 
 
-def test_memory_stays_flat_over_300_steps_without_a_garbage_collector() -> None:
+def test_memory_stays_flat_over_1000_steps_without_a_garbage_collector() -> None:
     step = small_training()
     gc.collect()
     gc.disable()
@@ -390,10 +390,10 @@ def test_memory_stays_flat_over_300_steps_without_a_garbage_collector() -> None:
         for _ in range(50):
             step()
         arrays, objects = array_bytes(), len(gc.get_objects())
-        for _ in range(250):
+        for _ in range(950):
             step()
         assert array_bytes() <= arrays + 256
-        assert len(gc.get_objects()) < objects + 250  # less than one a step
+        assert len(gc.get_objects()) < objects + 950  # less than one a step
     finally:
         tracemalloc.stop()
         gc.enable()

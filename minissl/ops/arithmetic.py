@@ -4,7 +4,7 @@ from typing import Any
 
 from minissl import backend
 from minissl.backend import Array
-from minissl.ops.checks import broadcast_shape, operands
+from minissl.ops.checks import broadcast_shape, floating, operands
 from minissl.tensor import Tensor, as_tensor, record
 
 
@@ -58,7 +58,7 @@ def power(a: Any, exponent: float) -> Tensor:
     """aᵏ for a constant number k.  d(aᵏ) = k aᵏ⁻¹ da; at k = 0 the gradient is 0 everywhere."""
     if isinstance(exponent, Tensor) or not isinstance(exponent, int | float):
         raise TypeError(f"power: expected a number as exponent, got {type(exponent).__name__}; use exp(b * log(a))")
-    a = as_tensor(a)
+    a = as_tensor(a) if isinstance(exponent, int) and exponent >= 0 else floating("power", a)
     x = a.data
     return record(x**exponent, (a, lambda g: g * (exponent * x ** (exponent - 1)) if exponent else g * 0))
 

@@ -80,6 +80,14 @@ def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int) -> tu
     return tuple(a % ndim for a in axes)
 
 
+def one_axis(op: str, tensor: Tensor, axis: int) -> int:
+    """An axis as a non-negative number. Raises ValueError where it does not exist or has no elements."""
+    (axis,) = normalize_axes(op, axis, tensor.ndim)
+    if tensor.shape[axis] == 0:
+        raise ValueError(f"{op}: expected at least one element along axis {axis}, got shape {tensor.shape}")
+    return axis
+
+
 def pair(op: str, name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
     """An int or a pair (vertical, horizontal) as a pair. Raises ValueError below `least`."""
     two = (value, value) if isinstance(value, int) else tuple(value)

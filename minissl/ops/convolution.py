@@ -25,7 +25,7 @@ def conv2d(
     dimensions("conv2d", weight, "kh kw C O")
     home = one_backend("conv2d", x, weight)
     C, O = x.shape[3], weight.shape[3]
-    if groups < 1 or weight.shape[2] * groups != C or O % groups:
+    if 0 in weight.shape or groups < 1 or weight.shape[2] * groups != C or O % groups:
         raise ValueError(
             f"conv2d: expected weight (kh, kw, C/groups, O) for C = {C} and groups = {groups}, got {weight.shape}"
         )
@@ -73,7 +73,7 @@ def conv_transpose2d(
     dimensions("conv_transpose2d", x, "N H W C")
     dimensions("conv_transpose2d", weight, "kh kw O C")
     home = one_backend("conv_transpose2d", x, weight)
-    if x.shape[3] != weight.shape[3]:
+    if 0 in weight.shape or x.shape[3] != weight.shape[3]:
         raise ValueError(f"conv_transpose2d: expected weight (kh, kw, O, C) for C = {x.shape[3]}, got {weight.shape}")
     window = Window(
         weight.shape[:2],

@@ -49,8 +49,12 @@ def scatter_add(x: Any, key: Any, values: Any) -> Tensor:
     x, values = as_tensor(x), as_tensor(values)
     home = one_backend("scatter_add", x, values)
     key = on_backend(key, home)
-    if x.data[key].shape != values.shape:
-        raise ValueError(f"scatter_add: expected values of shape {x.data[key].shape} at this key, got {values.shape}")
+    try:
+        shape = x.data[key].shape
+    except IndexError as error:
+        raise IndexError(f"scatter_add: expected an index into shape {x.shape}, got {key!r}: {error}") from error
+    if shape != values.shape:
+        raise ValueError(f"scatter_add: expected values of shape {shape} at this key, got {values.shape}")
     result = x.data.copy()
     home.xp.add.at(result, key, values.data.astype(result.dtype))
     return record(result, (x, lambda g: g), (values, lambda g: g[key]))

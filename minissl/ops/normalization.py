@@ -4,7 +4,7 @@ from typing import Any
 
 from minissl import backend
 from minissl.backend import Array
-from minissl.ops.checks import floating
+from minissl.ops.checks import floating, one_axis
 from minissl.tensor import Tensor, as_tensor, record
 
 
@@ -71,6 +71,7 @@ def l2_normalize(x: Any, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
     Rows shorter than epsilon are divided by epsilon instead, so that a zero row gives zero, not NaN.
     """
     x = floating("l2_normalize", x)
+    axis = one_axis("l2_normalize", x, axis)
     xp, v = backend.of(x.data).xp, x.data
     length = _length(xp, v, axis)
     divisor = xp.maximum(length, epsilon)
