@@ -14,9 +14,12 @@ from torch.nn import functional as F
 
 from benchmarks.workloads import (
     ADAM_RATE,
+    ADAMW_BETAS,
+    ADAMW_DECAY,
     BANDS,
     CHANNELS,
     CLASSES,
+    DECODER_DEPTH,
     DEPTH,
     EMBEDDING,
     LEARNING_RATE,
@@ -25,6 +28,7 @@ from benchmarks.workloads import (
     TEMPERATURE,
     WEIGHT_DECAY,
     Size,
+    decoder_width,
     heads,
     pixels,
 )
@@ -103,18 +107,53 @@ class TransformerBlock(nn.Module):
 class VisionTransformer(nn.Module):
     """(N, C, H, W) -> the class token's features (N, D)."""
 
-    def __init__(self, image: int, features: int) -> None:
+    def __init__(self, image: int, features: int, fixed_positions: bool = False) -> None:
         super().__init__()
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(CHANNELS, features, PATCH, PATCH)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, features))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (image // PATCH) ** 2, features))
+        positions = torch.zeros(1, 1 + (image // PATCH) ** 2, features)  # all weights are copied from minissl
+        self.pos_embed = nn.Buffer(positions) if fixed_positions else nn.Parameter(positions)
         self.blocks = nn.Sequential(*(TransformerBlock(features, heads(features)) for _ in range(DEPTH)))
         self.norm = nn.LayerNorm(features, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)  # (N, L, D)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1) + self.pos_embed
-        return self.norm(self.blocks(tokens)[:, 0])
+        return self.norm(self.blocks(self.embed(x))[:, 0])
+
+    def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        tokens = self.patch_embed["proj"](x).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]  # (N, L, D)
+        if visible is not None:
+            tokens = take_tokens(tokens, visible)
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        return torch.cat([first, tokens], 1)
+
+
+def take_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """(N, L, D), (N, K) -> (N, K, D)."""
+    return torch.gather(x, 1, index[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+class MaskedAutoencoder(nn.Module):
+    """(N, C, H, W) -> the pixels of all patches (N, L, PATCH²·C)."""
+
+    def __init__(self, image: int, width: int) -> None:
+        super().__init__()
+        narrow = decoder_width(width)
+        self.encoder = VisionTransformer(image, width, fixed_positions=True)
+        self.decoder_embed = nn.Linear(width, narrow)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
+        self.decoder_pos_embed = nn.Buffer(torch.zeros(1, 1 + (image // PATCH) ** 2, narrow))
+        self.decoder_blocks = nn.Sequential(*(TransformerBlock(narrow, heads(width)) for _ in range(DECODER_DEPTH)))
+        self.decoder_norm = nn.LayerNorm(narrow, eps=1e-6)
+        self.decoder_pred = nn.Linear(narrow, PATCH**2 * CHANNELS)
+
+    def forward(self, images: Tensor, keep: Tensor, restore: Tensor) -> Tensor:
+        seen = self.encoder.norm(self.encoder.blocks(self.encoder.embed(images, keep)))
+        x = self.decoder_embed(seen)  # (N, 1 + K, D)
+        N, L = restore.shape
+        hidden = self.mask_token.expand(N, L - keep.shape[1], -1)
+        patches = take_tokens(torch.cat([x[:, 1:], hidden], 1), restore)
+        x = self.decoder_blocks(torch.cat([x[:, :1], patches], 1) + self.decoder_pos_embed)
+        return self.decoder_pred(self.decoder_norm(x[:, 1:]))
 
 
 class Season(nn.Module):
@@ -138,6 +177,10 @@ def sgd(network: nn.Module) -> torch.optim.Optimizer:
 
 def adam(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(network.parameters(), ADAM_RATE)
+
+
+def adamw(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), ADAM_RATE, ADAMW_BETAS, weight_decay=ADAMW_DECAY)
 
 
 def supervised(encoder: nn.Module, features: int, optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> Built:
@@ -187,11 +230,31 @@ def simclr(size: Size) -> Built:
     return network, loss, sgd(network)
 
 
+def patchify(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, L, PATCH²·C), the pixels of a patch in the order (row, column, channel)."""
+    N, C, H, W = images.shape
+    patches = images.reshape(N, C, H // PATCH, PATCH, W // PATCH, PATCH).permute(0, 2, 4, 3, 5, 1)
+    return patches.reshape(N, -1, PATCH**2 * C)
+
+
+def mae(size: Size) -> Built:
+    network = nn.ModuleDict({"autoencoder": MaskedAutoencoder(size.side, size.width)})
+
+    def loss(images: Tensor, keep: Tensor, restore: Tensor, mask: Tensor) -> Tensor:
+        target = patchify(images)
+        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+        error = ((network["autoencoder"](images, keep, restore) - target) ** 2).mean(-1)  # (N, L)
+        return (error * mask).sum() / mask.sum()
+
+    return network, loss, adamw(network)
+
+
 STEPS: dict[str, Callable[[Size], Built]] = {
     "resnet": resnet,
     "vit": vit,
     "simclr": simclr,
     "simclr_augmented": simclr,
+    "mae": mae,
     "lstm": lstm,
     "mlp": mlp,
 }

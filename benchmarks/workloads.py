@@ -6,11 +6,14 @@ A new step is one function here that builds its method, its line in WORKLOADS, a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from minissl import models, nn, random
-from minissl.optim import SGD, Adam, Optimizer
+from minissl import augment, losses, models, nn, random
+from minissl.data.loader import Batch
+from minissl.models.mae import normalize_patches, patchify, random_mask
+from minissl.optim import SGD, Adam, AdamW, Optimizer
 from minissl.tensor import Tensor
 from reference.contrastive.simclr import Config, SimCLR
 from reference.method import Inputs, Method
@@ -22,6 +25,8 @@ PATCH, DEPTH = 8, 12
 EMBEDDING, TEMPERATURE = 128, 0.2
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 1e-4
 ADAM_RATE = 1e-3
+HIDDEN, DECODER_DEPTH = 0.75, 2
+ADAMW_DECAY, ADAMW_BETAS = 0.05, (0.9, 0.95)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ def adam(method: Method) -> Optimizer:
     return Adam(method.parameters(), ADAM_RATE)
 
 
+def adamw(method: Method) -> Optimizer:
+    return AdamW(method.parameters(), ADAM_RATE, ADAMW_BETAS, weight_decay=ADAMW_DECAY)
+
+
 def normal(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
@@ -86,6 +95,7 @@ def two_views(size: Size) -> Arrays:
 
 
 def raw_images(size: Size) -> Arrays:
+    """Images as they are stored."""
     shape = (size.images, size.side, size.side, CHANNELS)
     return (np.random.default_rng(1).integers(0, 256, shape, np.uint8),)
 
@@ -110,9 +120,40 @@ def vit(size: Size) -> Method:
     return supervised(encoder, size.width)
 
 
+def plain_inputs() -> Inputs:
+    """Images whose channels have mean 0 and deviation 1, without labels."""
+    return Inputs(CHANNELS, [0.0] * CHANNELS, [1.0] * CHANNELS, ())
+
+
 def simclr(size: Size) -> Method:
     config = Config(width=size.width, stem="cifar", embedding=EMBEDDING, temperature=TEMPERATURE)
-    return SimCLR(config, Inputs(CHANNELS, [0.0] * CHANNELS, [1.0] * CHANNELS, ()))
+    return SimCLR(config, plain_inputs())
+
+
+class MAE(Method):
+    """A masked autoencoder that predicts the normalized pixels of hidden patches; crops and flips are its views."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(Settings(), plain_inputs())
+        width, narrow = size.width, decoder_width(size.width)
+        self.autoencoder = models.MaskedAutoencoder(
+            size.side, PATCH, CHANNELS, width, DEPTH, heads(width), narrow, DECODER_DEPTH, heads(width)
+        )
+
+    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
+        images = augment.horizontal_flip(augment.random_resized_crop(self.raw(batch), rng), rng)
+        N, H, W, _ = images.shape
+        return self.standardize(images), *random_mask(N, (H // PATCH) * (W // PATCH), HIDDEN, rng)
+
+    def loss(self, views: tuple[Any, ...]) -> Tensor:
+        images, keep, restore, mask = views
+        predicted = self.autoencoder(Tensor(images), keep, restore)  # (N, L, PATCH²·C)
+        return losses.masked_mse(predicted, normalize_patches(patchify(images, PATCH)), mask)
+
+
+def decoder_width(width: int) -> int:
+    """Half the encoder's features, in steps of 4 for sines and cosines of rows and columns: 96 for ViT-Tiny."""
+    return 4 * max(1, width // 8)
 
 
 class Season(nn.Module):
@@ -161,6 +202,15 @@ WORKLOADS = {
         raw_images,
         simclr,
         sgd,
+        views=True,
+    ),
+    "mae": Workload(
+        "MAE with making the views, which is minissl's code in both libraries: ViT-Tiny on patches of 8x8, 75% of them "
+        "hidden, a decoder of 2 blocks, normalized pixels, AdamW",
+        Size(64, 192, 64),
+        raw_images,
+        MAE,
+        adamw,
         views=True,
     ),
     "lstm": Workload(

@@ -4,14 +4,16 @@ An image is cut into patches, each patch becomes a token, and every token looks 
 parameters follow timm.
 """
 
-from minissl import nn, ops
+from typing import Any
+
+from minissl import backend, nn, ops
 from minissl.tensor import Tensor
 
 
 class VisionTransformer(nn.Module):
-    """Patches, a class token, learned positions and `depth` blocks: (N, H, W, C) -> the class token's features (N, D).
+    """Patches, a class token, positions and `depth` blocks: (N, H, W, C) -> the class token's features (N, D).
 
-    image: side in pixels, a multiple of `patch`.
+    image: side in pixels, a multiple of `patch`. Positions are learned, or sines and cosines if `fixed_positions`.
     """
 
     def __init__(
@@ -23,23 +25,55 @@ class VisionTransformer(nn.Module):
         depth: int = 12,
         heads: int = 3,
         drop_path: float = 0.0,
+        fixed_positions: bool = False,
     ) -> None:
         if image % patch:
             raise ValueError(f"VisionTransformer: expected an image side that patches of {patch} divide, got {image}")
         self.patch_embed = nn.PatchEmbed(patch, channels, features)
         self.cls_token = nn.Parameter(nn.initializers.normal((1, 1, features), 0.02))
-        self.pos_embed = nn.Parameter(nn.initializers.normal((1, 1 + (image // patch) ** 2, features), 0.02))
+        self.pos_embed = (sinusoidal_positions if fixed_positions else learned_positions)(image // patch, features)
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]  # deeper blocks are dropped more often
         self.blocks = nn.Sequential(*(nn.TransformerBlock(features, heads, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(features)
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.patch_embed(x)  # (N, L, D)
+        return self.norm(self.blocks(self.embed(x))[:, 0])
+
+    def tokens(self, x: Tensor, visible: Any = None) -> Tensor:
+        """All tokens after the last block, the class token first: (N, 1 + L, D).
+
+        visible: numbers (N, K) of the patches that the blocks see; others do not even enter, and K stands for L.
+        """
+        return self.norm(self.blocks(self.embed(x, visible)))
+
+    def embed(self, x: Tensor, visible: Any = None) -> Tensor:
+        """The tokens before the first block. A patch takes its position along, wherever it stands among the visible."""
+        tokens = self.patch_embed(x) + self.pos_embed[:, 1:]  # (N, L, D)
+        if visible is not None:
+            tokens = take_tokens(tokens, visible)  # (N, K, D)
         N, _, D = tokens.shape
-        first = ops.broadcast_to(self.cls_token, (N, 1, D))
-        tokens = ops.concatenate([first, tokens], axis=1) + self.pos_embed  # (N, 1 + L, D)
-        return self.norm(self.blocks(tokens)[:, 0])
+        first = ops.broadcast_to(self.cls_token + self.pos_embed[:, :1], (N, 1, D))
+        return ops.concatenate([first, tokens], axis=1)  # (N, 1 + K, D)
+
+
+def take_tokens(x: Tensor, index: Any) -> Tensor:
+    """The tokens of each image that its own row of numbers names: (N, L, D), (N, K) -> (N, K, D)."""
+    if index.shape[:-1] != x.shape[:1]:
+        raise ValueError(f"take_tokens: expected a row of numbers for each of {len(x)} images, got {index.shape}")
+    rows = backend.of(x.data).xp.arange(len(x))[:, None]
+    return x[rows, index]
+
+
+def learned_positions(side: int, features: int) -> Tensor:
+    """Positions of a class token and of side x side patches, (1, 1 + side², D), Gaussian at first."""
+    return nn.Parameter(nn.initializers.normal((1, 1 + side**2, features), 0.02))
+
+
+def sinusoidal_positions(side: int, features: int) -> Tensor:
+    """The same as sines and cosines of row and column; the class token, which has no place, is given zeros."""
+    nowhere, grid = nn.initializers.zeros((1, features)), nn.sinusoidal_positions_2d(side, side, features)
+    return nn.Buffer(backend.current().xp.concatenate([nowhere, grid])[None])
 
 
 def vit_tiny(image: int = 64, patch: int = 8, channels: int = 3) -> VisionTransformer:
