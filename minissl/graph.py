@@ -56,7 +56,7 @@ class Part:
 
     def add_into(self, total: Array) -> None:
         if self.repeats:
-            backend.of(total).xp.add.at(total, self.key, self.value)
+            backend.of(total).scatter_add(total, self.key, self.value)
         else:
             total[self.key] += self.value
 

@@ -99,6 +99,7 @@ TESTED = {
     "elementwise",
     "update",
     "matmul",
+    "scatter_add",
     "layer_norm",
     "layer_norm_gradient",
     "attention",
@@ -343,3 +344,26 @@ def test_attention(three_threads: pytest.MonkeyPatch, mask: tuple[int, ...] | No
     same("attention", q, k, v, allowed)
     same("attention_gradient", rng.normal(size=(4, 2, 5, 7)), q, k, v, cpu.attention(q, k, v, allowed)[1])
     same("attention", q[0, 0], k[0, 0], v[0, 0], None)
+
+
+KEYS = {
+    "each once": np.array([3, 0, 2]),
+    "repeats": np.array([3, 3, 0, -1, 3]),
+    "a table of numbers": np.array([[0, 1], [1, 1]]),
+    "two axes": (np.arange(4)[:, None], np.array([[0, 1], [1, 1], [2, 0], [2, 2]])),
+    "three axes": (np.array([1, 1, 1]), np.array([0, 0, 2]), np.array([1, 1, -1])),
+    "numbers and a slice": (np.array([1, 1]), slice(None)),
+    "a mask": np.array([True, False, True, True]),
+    "nothing": np.array([], int),
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_scatter_add(key: Any, order: Any) -> None:
+    rng = np.random.default_rng(0)
+    total = np.asarray(rng.normal(size=(4, 3, 2)), order=order)
+    values, expected = rng.normal(size=total[key].shape), total.copy()
+    Backend.scatter_add(cpu, expected, key, values)
+    cpu.scatter_add(total, key, values)
+    np.testing.assert_allclose(total, expected, rtol=1e-12)

@@ -64,6 +64,10 @@ class Backend:
 
         return self.elementwise(gradient, g, x)
 
+    def scatter_add(self, total: Array, key: Any, values: Array) -> None:
+        """total[key] += values, where a place that `key` names several times receives all of its values."""
+        self.xp.add.at(total, key, values)
+
     # -- matrix product -----------------------------------------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minissl.backend.base import Array, Backend
-from minissl.backend.cpu import convolution, normalization, threads, tokens
+from minissl.backend.cpu import convolution, indexing, normalization, threads, tokens
 from minissl.backend.windows import Window
 
 
@@ -29,6 +29,9 @@ class NumpyBackend(Backend):
 
     def update(self, function: Callable[..., None], *arrays: Array) -> None:
         threads.update(function, *arrays)
+
+    def scatter_add(self, total: Array, key: Any, values: Array) -> None:
+        indexing.scatter_add(total, key, values)
 
     def matmul(self, a: Array, b: Array) -> Array:
         return threads.matmul(a, b)
