@@ -100,6 +100,8 @@ TESTED = {
     "update",
     "matmul",
     "scatter_add",
+    "linear",
+    "column_sum",
     "layer_norm",
     "layer_norm_gradient",
     "attention",
@@ -367,3 +369,13 @@ def test_scatter_add(key: Any, order: Any) -> None:
     Backend.scatter_add(cpu, expected, key, values)
     cpu.scatter_add(total, key, values)
     np.testing.assert_allclose(total, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("least", [0, 1 << 30], ids=["split", "whole"])
+@pytest.mark.parametrize("M", [1, 2, 50])
+def test_linear_and_column_sum(three_threads: pytest.MonkeyPatch, M: int, least: int) -> None:
+    three_threads.setattr(threads, "WORTH_SPLITTING", least)
+    three_threads.setattr(threads, "CHUNK", 8)
+    rng = np.random.default_rng(0)
+    same("linear", rng.normal(size=(M, 7)), rng.normal(size=(7, 5)), rng.normal(size=5))
+    same("column_sum", rng.normal(size=(M, 5)))

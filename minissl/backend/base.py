@@ -74,6 +74,14 @@ class Backend:
         """(..., M, K) @ (..., K, N) -> (..., M, N), leading axes broadcast."""
         return self.xp.matmul(a, b)
 
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        """y = x w + b: (M, K), (K, N), (N,) -> (M, N)."""
+        return self.xp.matmul(x, w) + b
+
+    def column_sum(self, x: Array) -> Array:
+        """Σ over the rows: (M, N) -> (N,), the gradient of b above."""
+        return x.sum(axis=0)
+
     # -- convolution: x (N, H, W, C), w (kh, kw, C/groups, O), y (N, OH, OW, O) ---------------------------------------
 
     def conv2d(self, x: Array, w: Array, window: Window, groups: int = 1) -> Array:

@@ -32,16 +32,27 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """y = x W + b for x (..., D_in), W (D_in, D_out), b (D_out,).
+    """y = x W + b for x (..., D_in), W (D_in, D_out), b (D_out,).  dx = dy Wᵀ, dW = xᵀ dy, db = Σ dy over the rows.
 
     Leading axes are flattened into one tall matrix: one large product, and no stack of small weight gradients.
     """
     x, weight = floating("linear", x), floating("linear", weight)
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[0]:
         raise ValueError(f"linear: expected x (..., D_in) and W (D_in, D_out), got {x.shape} and {weight.shape}")
-    y = matmul(x.reshape(-1, x.shape[-1]), weight) if x.ndim != 2 else matmul(x, weight)
-    y = y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[1])
-    return y if bias is None else y + bias
+    if x.ndim != 2:
+        return linear(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], weight.shape[1])
+    if bias is None:
+        return matmul(x, weight)
+    bias = floating("linear", bias)
+    if bias.shape != weight.shape[1:]:
+        raise ValueError(f"linear: expected a bias {weight.shape[1:]} for W {weight.shape}, got {bias.shape}")
+    home, X, W = one_backend("linear", x, weight, bias), x.data, weight.data
+    return record(
+        home.linear(X, W, bias.data),
+        (x, lambda g: home.matmul(g, W.T)),
+        (weight, lambda g: home.matmul(X.T, g)),
+        (bias, lambda g: home.column_sum(g)),
+    )
 
 
 def outer(a: Any, b: Any) -> Tensor:

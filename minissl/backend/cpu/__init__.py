@@ -53,6 +53,12 @@ class NumpyBackend(Backend):
             return super().conv2d_weight_gradient(x, g, window, groups)
         return convolution.weight_gradient(x, g, window)
 
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        return threads.linear(x, w, b)
+
+    def column_sum(self, x: Array) -> Array:
+        return threads.column_sum(x)
+
     def attention(self, q: Array, k: Array, v: Array, allowed: Array | None) -> tuple[Array, Array]:
         if q.ndim < 3:  # one matrix: nothing to share
             return super().attention(q, k, v, allowed)

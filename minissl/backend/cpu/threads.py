@@ -168,3 +168,27 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     stacked = a.ndim > 2
     split(lambda i, j: np.matmul(a[i:j], b[i:j] if stacked else b, out=out[i:j]), len(a))
     return out
+
+
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """x @ w + b, each thread computing some rows and adding b while they are in its cache."""
+    y = np.empty((len(x), w.shape[1]), np.result_type(x, w, b))
+    step = max(1, 4 * CHUNK // max(1, w.shape[1]))
+
+    def work(start: int, stop: int) -> None:
+        for s in chunks(start, stop, step):
+            np.matmul(x[s], w, out=y[s])
+            y[s] += b
+
+    if x.size * w.shape[1] < WORTH_SPLITTING * 64:
+        work(0, len(x))
+    else:
+        split(work, len(x))
+    return y
+
+
+def column_sum(x: np.ndarray) -> np.ndarray:
+    """Σ over the rows, each thread over some of them."""
+    if x.size < WORTH_SPLITTING:
+        return x.sum(axis=0)
+    return np.sum(split(lambda i, j: x[i:j].sum(axis=0), len(x)), axis=0)
