@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from minissl import nn, ops, optim
-from minissl.tensor import Tensor, as_tensor, debug_nan, no_grad, record, stop_gradient
+from minissl.tensor import Tensor, as_tensor, no_grad, record, stop_gradient
 
 
 def leaf(data: Any = (1.0, 2.0, 3.0)) -> Tensor:
@@ -397,22 +397,3 @@ def test_memory_stays_flat_over_1000_steps_without_a_garbage_collector() -> None
     finally:
         tracemalloc.stop()
         gc.enable()
-
-
-def test_debug_nan_names_the_op_that_made_it() -> None:
-    x = Tensor([1.0, -1.0], requires_grad=True)
-    with debug_nan(), np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match=r"^log: the first op"):
-        ops.exp(ops.log(x * 1.0))
-
-
-def test_debug_nan_names_the_op_whose_gradient_made_it() -> None:
-    x = Tensor([0.0, 4.0], requires_grad=True)
-    y = ops.sqrt(x).sum()
-    with debug_nan(), np.errstate(divide="ignore"), pytest.raises(FloatingPointError, match=r"^sqrt: its gradient"):
-        y.backward()
-
-
-def test_debug_nan_lets_infinities_pass_that_were_put_in() -> None:
-    with debug_nan():
-        masked = ops.where(np.array([True, False]), -np.inf, Tensor([1.0, 2.0], requires_grad=True))
-        ops.softmax(masked).sum().backward()

@@ -5,6 +5,7 @@ against the equation. `cpu/` and `gpu/` override those that gain; a test holds e
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,17 +20,19 @@ GELU_B = 0.044715 * GELU_A
 Array = Any  # a numpy.ndarray or a cupy.ndarray: no type covers both
 
 
-class Backend:
+class Backend(ABC):
     """One place where arrays live. `xp` is its array module, numpy or cupy."""
 
     name: str
     xp: Any
 
+    @abstractmethod
     def to_host(self, array: Array) -> np.ndarray:
-        raise NotImplementedError(f"backend {self.name!r} must say how an array comes to host memory")
+        """The array in host memory; no copy where it is there already."""
 
+    @abstractmethod
     def to_device(self, array: Any) -> Array:
-        raise NotImplementedError(f"backend {self.name!r} must say how a host array comes to it")
+        """A host array on this backend; no copy where it is here already."""
 
     def synchronize(self) -> None:
         """Wait until everything that was asked for has been computed (needed before reading a clock)."""
