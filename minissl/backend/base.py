@@ -36,6 +36,7 @@ class Backend(ABC):
 
     def synchronize(self) -> None:
         """Wait until everything that was asked for has been computed (needed before reading a clock)."""
+        return  # on the host it has been
 
     def training_run(self) -> AbstractContextManager[None]:
         """Enter around a loop of many steps: settings that pay off when made once instead of once per kernel."""
