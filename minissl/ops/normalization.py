@@ -5,6 +5,7 @@ from typing import Any
 from minissl import backend
 from minissl.backend import Array
 from minissl.ops.checks import floating, one_axis
+from minissl.ops.reduction import length
 from minissl.tensor import Tensor, as_tensor, record
 
 
@@ -73,19 +74,12 @@ def l2_normalize(x: Any, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
     x = floating("l2_normalize", x)
     axis = one_axis("l2_normalize", x, axis)
     xp, v = backend.of(x.data).xp, x.data
-    length = _length(xp, v, axis)
-    divisor = xp.maximum(length, epsilon)
+    norm = length(xp, v, axis)
+    divisor = xp.maximum(norm, epsilon)
     y = v / divisor
 
     def vjp(g: Array) -> Array:
         along = (y * g).sum(axis=axis, keepdims=True)
-        return (g - y * (along * (length > epsilon))) / divisor
+        return (g - y * (along * (norm > epsilon))) / divisor
 
     return record(y, (x, vjp))
-
-
-def _length(xp: Any, v: Array, axis: int) -> Array:
-    """√Σv², with the largest |v| taken out first: squares of 1e-30 or 1e30 would leave float32's range."""
-    largest = xp.abs(v).max(axis=axis, keepdims=True)
-    safe = xp.where(largest > 0, largest, xp.ones_like(largest))
-    return largest * xp.sqrt(((v / safe) ** 2).sum(axis=axis, keepdims=True))

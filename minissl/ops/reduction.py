@@ -86,11 +86,16 @@ def norm(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     x = floating("norm", x)
     xp, axes, shape, v = backend.of(x.data).xp, normalize_axes("norm", axis, x.ndim), x.shape, x.data
     _count("norm", shape, axes)
-    largest = xp.abs(v).max(axis=axes, keepdims=True)  # taken out first: squares would leave the type's range
-    safe = xp.where(largest > 0, largest, xp.ones_like(largest))
-    y = safe * xp.sqrt(((v / safe) ** 2).sum(axis=axes, keepdims=True))
+    y = length(xp, v, axes)
     unit = v / xp.where(y > 0, y, xp.ones_like(y))
     return record(y if keepdims else y.reshape(_dropped(shape, axes)), (x, lambda g: _spread(g, axes, shape) * unit))
+
+
+def length(xp: Any, v: Array, axes: int | tuple[int, ...]) -> Array:
+    """√Σv², keeping the axes. The largest |v| is taken out first: squares of 1e-30 or 1e30 leave float32's range."""
+    largest = xp.abs(v).max(axis=axes, keepdims=True)
+    safe = xp.where(largest > 0, largest, xp.ones_like(largest))
+    return largest * xp.sqrt(((v / safe) ** 2).sum(axis=axes, keepdims=True))
 
 
 def cumsum(x: Any, axis: int) -> Tensor:
