@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minissl import backend
+from minissl.backend import base
 from minissl.backend.base import Backend
 from minissl.backend.cpu import NumpyBackend, convolution, normalization, threads, tokens
 from minissl.backend.windows import Window
@@ -102,6 +103,7 @@ TESTED = {
     "scatter_add",
     "linear",
     "column_sum",
+    "squared_distances",
     "layer_norm",
     "layer_norm_gradient",
     "attention",
@@ -379,3 +381,13 @@ def test_linear_and_column_sum(three_threads: pytest.MonkeyPatch, M: int, least:
     rng = np.random.default_rng(0)
     same("linear", rng.normal(size=(M, 7)), rng.normal(size=(7, 5)), rng.normal(size=5))
     same("column_sum", rng.normal(size=(M, 5)))
+
+
+@pytest.mark.parametrize("step", [1, 40, 1 << 30])
+@pytest.mark.parametrize("least", [0, 1 << 30], ids=["split", "whole"])
+def test_squared_distances(three_threads: pytest.MonkeyPatch, least: int, step: int) -> None:
+    three_threads.setattr(threads, "WORTH_SPLITTING", least)
+    three_threads.setattr(base, "DIFFERENCES", step)
+    a, b = np.random.default_rng(0).normal(size=(2, 7, 5))
+    expected = [[sum((x - y) ** 2 for x, y in zip(p, q, strict=True)) for q in b[:4]] for p in a]
+    np.testing.assert_allclose(backend.get("numpy").squared_distances(a, b[:4]), expected, rtol=1e-12)

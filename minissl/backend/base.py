@@ -16,6 +16,7 @@ from minissl.backend.windows import Window, crop, pad
 
 GELU_A = (2 / math.pi) ** 0.5
 GELU_B = 0.044715 * GELU_A
+DIFFERENCES = 1 << 18  # numbers that `squared_distances` holds at a time
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray: no type covers both
 
@@ -85,6 +86,16 @@ class Backend(ABC):
     def column_sum(self, x: Array) -> Array:
         """Σ over the rows: (M, N) -> (N,), the gradient of b above."""
         return x.sum(axis=0)
+
+    def squared_distances(self, a: Array, b: Array) -> Array:
+        """y_ij = ‖a_i − b_j‖²: (N, D), (M, D) -> (N, M); some rows at a time, since the differences fill (N, M, D)."""
+        y = self.xp.empty((len(a), len(b)), self.xp.result_type(a, b))
+        step = max(1, DIFFERENCES // max(1, b.size))
+        for i in range(0, len(a), step):
+            d = a[i : i + step, None] - b
+            d *= d
+            y[i : i + step] = d.sum(axis=-1)
+        return y
 
     # -- convolution: x (N, H, W, C), w (kh, kw, C/groups, O), y (N, OH, OW, O) ---------------------------------------
 

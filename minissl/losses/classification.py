@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from minissl import backend, ops
+from minissl import ops
+from minissl.losses.rows import pick
 from minissl.ops.checks import dimensions, floating
 from minissl.tensor import Tensor, as_tensor, stop_gradient
 
@@ -40,9 +41,3 @@ def cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.0, weight
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * log_p.mean(axis=1)
     return loss.mean() if row_weight is None else (loss * row_weight).sum() / row_weight.sum()
-
-
-def pick(table: Tensor, column: Any) -> Tensor:
-    """The entry of each row at its own column: (N, K), (N,) -> (N,)."""
-    rows = backend.of(table.data).xp.arange(len(table))
-    return table[rows, column]

@@ -3,8 +3,7 @@
 from typing import Any
 
 from minissl import backend, ops
-from minissl.losses.classification import pick
-from minissl.ops.checks import dimensions, floating
+from minissl.losses.rows import cosine_similarity, embeddings, pick, positive_temperature, without_self
 from minissl.tensor import Tensor
 
 
@@ -21,31 +20,9 @@ def nt_xent(z1: Any, z2: Any, temperature: float = 0.5) -> Tensor:
 
     (Chen et al., 2020, "A Simple Framework for Contrastive Learning of Visual Representations")
     """
-    z1, z2 = floating("nt_xent", z1), floating("nt_xent", z2)
-    dimensions("nt_xent", z1, "N D")
-    if z1.shape != z2.shape or len(z1) < 2:
-        raise ValueError(f"nt_xent: expected two (N, D) of one shape with N at least 2, got {z1.shape} and {z2.shape}")
+    z1, z2 = embeddings("nt_xent", z1, z2, least=2)
     similarity = cosine_similarity(ops.concatenate([z1, z2]))  # (2N, 2N)
     logits = without_self(similarity / positive_temperature("nt_xent", temperature))
     N, xp = len(z1), backend.of(z1.data).xp
     partner = (xp.arange(2 * N) + N) % (2 * N)  # row i's positive is the other view of its image
     return -pick(ops.log_softmax(logits), partner).mean()
-
-
-def cosine_similarity(z: Tensor) -> Tensor:
-    """⟨z_i, z_j⟩ / ‖z_i‖‖z_j‖ for all pairs of rows: (N, D) -> (N, N)."""
-    unit = ops.l2_normalize(z)
-    return unit @ unit.transpose()
-
-
-def without_self(logits: Tensor) -> Tensor:
-    """−∞ on the diagonal: e^−∞ = 0, so a row is no candidate of its own."""
-    xp = backend.of(logits.data).xp
-    return ops.where(xp.eye(len(logits), dtype=bool), -float("inf"), logits)
-
-
-def positive_temperature(loss: str, temperature: float) -> float:
-    """The temperature, or a ValueError when it is not above 0."""
-    if not temperature > 0:
-        raise ValueError(f"{loss}: expected a temperature above 0, got {temperature}; usual values are 0.05 to 1")
-    return temperature

