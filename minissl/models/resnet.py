@@ -3,9 +3,11 @@
 Every block adds a correction to its input, y = relu(x + f(x)); names of parameters follow torchvision.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 from minissl import nn, ops
+from minissl.models.backbone import Backbone
 from minissl.tensor import Tensor
 
 Stem = Literal["imagenet", "cifar", "halving"]
@@ -30,12 +32,14 @@ class BasicBlock(nn.Module):
         return ops.add_relu(y, shortcut)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """Stem, four stages of residual blocks with 1, 2, 4, 8 times `width` channels, and a mean over all pixels.
 
     (N, H, W, channels) -> features (N, 8·width). Stems: "imagenet", 7x7 at stride 2 and max-pooling, for images of
     about 224 pixels (output stride 4); "cifar", 3x3 at stride 1, for about 32; "halving", 3x3 at stride 2, between.
     """
+
+    stages = ("stem", "layer1", "layer2", "layer3", "layer4")
 
     def __init__(
         self,
@@ -50,17 +54,17 @@ class ResNet(nn.Module):
         size, stride = stems[stem]
         self.conv1 = nn.Conv2d(channels, width, size, stride, size // 2, bias=False)
         self.bn1 = nn.BatchNorm(width, relu=True)
-        self.pool = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
+        self.pool_stem = nn.MaxPool2d(3, 2, 1) if stem == "imagenet" else nn.Identity()
         self.layer1 = stage(width, width, blocks[0], 1)
         self.layer2 = stage(width, 2 * width, blocks[1], 2)
         self.layer3 = stage(2 * width, 4 * width, blocks[2], 2)
         self.layer4 = stage(4 * width, 8 * width, blocks[3], 2)
-        self.features = 8 * width
+        self.out_features = 8 * width
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.bn1(self.conv1(x)))  # (N, H/s, W/s, width)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, H/8s, W/8s, 8·width)
-        return x.mean(axis=(1, 2))  # (N, 8·width)
+    def run(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        yield "stem", (x := self.pool_stem(self.bn1(self.conv1(x))))  # (N, H/s, W/s, width)
+        for name in self.stages[1:]:
+            yield name, (x := getattr(self, name)(x))  # the last: (N, H/8s, W/8s, 8·width)
 
 
 def stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential:

@@ -4,13 +4,15 @@ An image is cut into patches, each patch becomes a token, and every token looks 
 parameters follow timm.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from minissl import backend, nn, ops
+from minissl.models.backbone import Backbone
 from minissl.tensor import Tensor
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Backbone):
     """Patches, a class token, positions and `depth` blocks: (N, H, W, C) -> the class token's features (N, D).
 
     image: side in pixels, a multiple of `patch`. Positions are learned, or sines and cosines if `fixed_positions`.
@@ -35,10 +37,16 @@ class VisionTransformer(nn.Module):
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]  # deeper blocks are dropped more often
         self.blocks = nn.Sequential(*(nn.TransformerBlock(features, heads, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(features)
-        self.features = features
+        self.out_features = features
+        self.stages = ("embed", *(f"blocks.{i}" for i in range(depth)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.blocks(self.embed(x))[:, 0])
+    def run(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        yield "embed", (x := self.embed(x))  # (N, 1 + L, D), as after every block
+        for name, block in zip(self.stages[1:], self.blocks, strict=True):
+            yield name, (x := block(x))
+
+    def pool(self, x: Tensor) -> Tensor:
+        return self.norm(x[:, 0])
 
     def tokens(self, x: Tensor, visible: Any = None) -> Tensor:
         """All tokens after the last block, the class token first: (N, 1 + L, D).

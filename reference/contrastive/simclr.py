@@ -65,7 +65,7 @@ class SimCLR(Method):
     def __init__(self, config: Config, inputs: Inputs) -> None:
         super().__init__(config, inputs)
         self.encoder = models.resnet18(config.width, inputs.channels, config.stem)
-        self.head = projection_head(config.head, self.encoder.features, config.embedding)
+        self.head = projection_head(config.head, self.encoder.out_features, config.embedding)
         self.references = {"log(2N − 1), collapsed": math.log(2 * config.batch_size - 1)}
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:

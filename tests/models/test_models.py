@@ -51,7 +51,7 @@ def test_resnet18_has_as_many_parameters_as_the_paper() -> None:
 def test_feature_shapes(stem: Any, stride: int, conv1: tuple[int, int], width: int, channels: int) -> None:
     net = models.resnet18(width, channels, stem)
     assert net.conv1.weight.shape == (*conv1, channels, width) and net.conv1.bias is None
-    assert net.features == 8 * width
+    assert net.out_features == 8 * width
     x = Tensor(np.random.default_rng(0).normal(size=(2, 64, 96, channels)).astype("float32"))
     before_pooling: list[Tensor] = []
     last = net.layer4
