@@ -68,11 +68,37 @@ def self_mask(z: Tensor) -> Array:
     return backend.of(z.data).xp.eye(len(z), dtype=bool)
 
 
-def without_self(logits: Tensor) -> Tensor:
-    """−∞ on the diagonal: e^−∞ = 0, so a row is no candidate of its own."""
-    return ops.where(self_mask(logits), -float("inf"), logits)
+def without_self(logits: Tensor, first: int = 0) -> Tensor:
+    """−∞ where a row meets itself: e^−∞ = 0, so no candidate of its own. Row r is row first + r of all."""
+    itself = backend.of(logits.data).xp.eye(*logits.shape, first, dtype=bool)  # true in row r at column first + r
+    return ops.where(itself, -float("inf"), logits)
 
 
 def pick(table: Tensor, column: Any) -> Tensor:
     """The entry of each row at its own column: (N, K), (N,) -> (N,)."""
     return table[backend.of(table.data).xp.arange(len(table)), column]
+
+
+def matched(logits: Tensor) -> Tensor:
+    """−log softmax(logits)_ii, mean over the N rows: row i has to find column i. (N, N) -> scalar."""
+    return -pick(ops.log_softmax(logits), backend.of(logits.data).xp.arange(len(logits))).mean()
+
+
+def negative_rows(loss: str, negatives: Any, query: Tensor, positive: Tensor, shared: bool = False) -> Tensor:
+    """The negatives of queries (N, D), at least one: each query's own (N, K, D) or, where `shared`, (K, D) for all."""
+    negatives = floating(loss, negatives)
+    N, D = query.shape
+    own = negatives.ndim == 3 and len(negatives) == N
+    if not (own or (shared and negatives.ndim == 2)) or not negatives.size or negatives.shape[-1] != D:
+        expected = f"({N}, K, {D})" + shared * f" or (K, {D})"
+        raise ValueError(f"{loss}: expected negatives {expected} with K at least 1, got shape {negatives.shape}")
+    finite(loss, query, positive, negatives)
+    return negatives
+
+
+def dot_products(q: Tensor, rows: Tensor) -> Tensor:
+    """⟨q_n, r_k⟩ with rows (K, D) for all, or ⟨q_n, r_nk⟩ with each query's own, (N, K, D): (N, D) -> (N, K)."""
+    if rows.ndim == 2:
+        return q @ rows.transpose()
+    N, K, D = rows.shape
+    return (rows @ q.reshape(N, D, 1)).reshape(N, K)

@@ -1,6 +1,7 @@
 """NT-Xent against its formula as loops, and its laws."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,33 @@ def test_small_temperatures_stay_finite(dtype: str) -> None:
     assert math.isfinite(loss.item()) and np.isfinite(z1.grad).all()
 
 
+@given(views(), temperatures, st.integers(1, 30))
+def test_chunks_change_neither_value_nor_gradient(z: Any, temperature: float, chunk: int) -> None:
+    """The norms are left as they are, from 1e-8 to 1e8: gradients are compared after scaling by them."""
+    whole, pieces = ([Tensor(rows, requires_grad=True) for rows in z] for _ in range(2))
+    expected, found = losses.nt_xent(*whole, temperature), losses.nt_xent(*pieces, temperature, chunk=chunk)
+    expected.backward()
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12, abs=1e-12)
+    for a, b in zip(whole, pieces, strict=True):
+        length = np.maximum(np.linalg.norm(a.data, axis=1, keepdims=True), 1e-12)
+        np.testing.assert_allclose(b.grad * length, a.grad * length, rtol=1e-6, atol=1e-9)
+
+
+def test_in_chunks_the_similarities_are_never_held_whole() -> None:
+    z = Tensor(np.random.default_rng(0).standard_normal((512, 8)).astype("float32"), requires_grad=True)
+
+    def peak(chunk: int | None) -> int:
+        tracemalloc.start()
+        losses.nt_xent(z, z.data[::-1].copy(), chunk=chunk).backward()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    matrix = 4 * (2 * 512) ** 2  # bytes
+    assert peak(None) > matrix > peak(64)
+
+
 def test_the_self_is_no_candidate_and_the_positive_is() -> None:
     """Two images with orthogonal views: a row has candidates (1, 0, 0), so the loss is −log e/(e + 2) at τ = 1."""
     z = np.eye(2)
@@ -111,3 +139,8 @@ def test_the_self_is_no_candidate_and_the_positive_is() -> None:
 def test_bad_input_is_named(z1: Any, z2: Any, temperature: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         losses.nt_xent(z1, z2, temperature)
+
+
+def test_a_chunk_of_no_row_is_named() -> None:
+    with pytest.raises(ValueError, match="nt_xent: expected a chunk of at least one row, got 0"):
+        losses.nt_xent(np.ones((2, 2)), np.ones((2, 2)), chunk=0)
