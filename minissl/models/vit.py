@@ -4,18 +4,21 @@ An image is cut into patches, each patch becomes a token, and every token looks 
 parameters follow timm.
 """
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from minissl import backend, nn, ops
 from minissl.models.backbone import Backbone
-from minissl.tensor import Tensor
+from minissl.tensor import Tensor, as_tensor
 
 
 class VisionTransformer(Backbone):
     """Patches, a class token, positions and `depth` blocks: (N, H, W, C) -> the class token's features (N, D).
 
-    image: side in pixels, a multiple of `patch`. Positions are learned, or sines and cosines if `fixed_positions`.
+    image: side in pixels, a multiple of `patch`; no other size is taken, but see `resize_positions`. Positions are
+    learned, or sines and cosines if `fixed_positions`. classes: ends in logits (N, classes) instead. Published weights
+    want gelu="erf", the exact form; "tanh" is faster.
     """
 
     def __init__(
@@ -28,6 +31,8 @@ class VisionTransformer(Backbone):
         heads: int = 3,
         drop_path: float = 0.0,
         fixed_positions: bool = False,
+        classes: int | None = None,
+        gelu: Literal["tanh", "erf"] = "tanh",
     ) -> None:
         if image % patch:
             raise ValueError(f"VisionTransformer: expected an image side that patches of {patch} divide, got {image}")
@@ -35,9 +40,11 @@ class VisionTransformer(Backbone):
         self.cls_token = nn.Parameter(nn.initializers.normal((1, 1, features), 0.02))
         self.pos_embed = (sinusoidal_positions if fixed_positions else learned_positions)(image // patch, features)
         rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]  # deeper blocks are dropped more often
-        self.blocks = nn.Sequential(*(nn.TransformerBlock(features, heads, drop_path=rate) for rate in rates))
+        blocks = (nn.TransformerBlock(features, heads, drop_path=rate, gelu=gelu) for rate in rates)
+        self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(features)
-        self.out_features = features
+        self.head = None if classes is None else nn.Linear(features, classes)
+        self.image, self.out_features = image, features
         self.stages = ("embed", *(f"blocks.{i}" for i in range(depth)))
 
     def run(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -48,6 +55,9 @@ class VisionTransformer(Backbone):
     def pool(self, x: Tensor) -> Tensor:
         return self.norm(x[:, 0])
 
+    def classify(self, h: Tensor) -> Tensor:
+        return h if self.head is None else self.head(h)
+
     def tokens(self, x: Tensor, visible: Any = None) -> Tensor:
         """All tokens after the last block, the class token first: (N, 1 + L, D).
 
@@ -57,6 +67,11 @@ class VisionTransformer(Backbone):
 
     def embed(self, x: Tensor, visible: Any = None) -> Tensor:
         """The tokens before the first block. A patch takes its position along, wherever it stands among the visible."""
+        if x.shape[1:3] != (self.image, self.image):
+            raise ValueError(
+                f"VisionTransformer: expected images of {self.image}x{self.image} pixels, got shape {x.shape}; "
+                "resize them, or make a network for this size (see resize_positions)"
+            )
         tokens = self.patch_embed(x) + self.pos_embed[:, 1:]  # (N, L, D)
         if visible is not None:
             tokens = take_tokens(tokens, visible)  # (N, K, D)
@@ -84,6 +99,48 @@ def sinusoidal_positions(side: int, features: int) -> Tensor:
     return nn.Buffer(backend.current().xp.concatenate([nowhere, grid])[None])
 
 
-def vit_tiny(image: int = 64, patch: int = 8, channels: int = 3) -> VisionTransformer:
-    """ViT-Tiny: 192 features, 12 blocks of 3 heads; 5.4 million parameters."""
-    return VisionTransformer(image, patch, channels)
+def resize_positions(positions: Any, side: int) -> Tensor:
+    """Learned positions (1, 1 + L, D) of a square of patches for one of side x side: (1, 1 + side², D), bilinearly.
+
+    With these as its "pos_embed" a state loads into a network for another image size. timm interpolates bicubically.
+    """
+    positions = as_tensor(positions)
+    old = math.isqrt(positions.shape[1] - 1)
+    if positions.ndim != 3 or old**2 != positions.shape[1] - 1:
+        raise ValueError(f"resize_positions: expected positions (1, 1 + a square number, D), got {positions.shape}")
+    D = positions.shape[2]
+    grid = ops.upsample_bilinear(positions[:, 1:].reshape(1, old, old, D), side)  # (1, side, side, D)
+    return ops.concatenate([positions[:, :1], grid.reshape(1, side**2, D)], axis=1)
+
+
+def vit_tiny(
+    image: int = 64,
+    patch: int = 8,
+    channels: int = 3,
+    classes: int | None = None,
+    gelu: Literal["tanh", "erf"] = "tanh",
+) -> VisionTransformer:
+    """ViT-Tiny: 192 features, 12 blocks of 3 heads; 5.4 million parameters. (Touvron et al., 2021, "DeiT")"""
+    return VisionTransformer(image, patch, channels, 192, 12, 3, classes=classes, gelu=gelu)
+
+
+def vit_small(
+    image: int = 64,
+    patch: int = 8,
+    channels: int = 3,
+    classes: int | None = None,
+    gelu: Literal["tanh", "erf"] = "tanh",
+) -> VisionTransformer:
+    """ViT-Small: 384 features, 12 blocks of 6 heads; 21.4 million parameters. (Touvron et al., 2021, "DeiT")"""
+    return VisionTransformer(image, patch, channels, 384, 12, 6, classes=classes, gelu=gelu)
+
+
+def vit_base(
+    image: int = 64,
+    patch: int = 8,
+    channels: int = 3,
+    classes: int | None = None,
+    gelu: Literal["tanh", "erf"] = "tanh",
+) -> VisionTransformer:
+    """ViT-Base: 768 features, 12 blocks of 12 heads; 85.3 million parameters."""
+    return VisionTransformer(image, patch, channels, 768, 12, 12, classes=classes, gelu=gelu)

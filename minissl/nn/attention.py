@@ -1,7 +1,7 @@
 """Attention layers, transformer blocks, windows, and positions. Tokens are (N, L, D)."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from minissl import backend, ops
 from minissl.nn import initializers
@@ -39,8 +39,8 @@ class MultiHeadAttention(Module):
 class FeedForward(Module):
     """Two linear layers with a GELU between, on each token alone: (..., D) -> (..., D)."""
 
-    def __init__(self, features: int, hidden: int) -> None:
-        self.fc1, self.act, self.fc2 = Linear(features, hidden), GELU(), Linear(hidden, features)
+    def __init__(self, features: int, hidden: int, gelu: Literal["tanh", "erf"] = "tanh") -> None:
+        self.fc1, self.act, self.fc2 = Linear(features, hidden), GELU(gelu), Linear(hidden, features)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
@@ -49,9 +49,16 @@ class FeedForward(Module):
 class TransformerBlock(Module):
     """x + attention(norm x), then x + mlp(norm x): norms come first, so that a straight path runs through the depth."""
 
-    def __init__(self, features: int, heads: int, expansion: int = 4, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        expansion: int = 4,
+        drop_path: float = 0.0,
+        gelu: Literal["tanh", "erf"] = "tanh",
+    ) -> None:
         self.norm1, self.attn = LayerNorm(features), MultiHeadAttention(features, heads)
-        self.norm2, self.mlp = LayerNorm(features), FeedForward(features, expansion * features)
+        self.norm2, self.mlp = LayerNorm(features), FeedForward(features, expansion * features, gelu)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, mask: Any = None, causal: bool = False) -> Tensor:
@@ -63,7 +70,7 @@ class WindowAttention(MultiHeadAttention):
     """Attention within windows of size x size tokens, shifted by `shift`, with a learned bias for each relative place.
 
     (N, H, W, D) -> (N, H, W, D), H and W multiples of the size. A shifted window that wraps around the image's edge
-    does not look across it. (Liu et al., 2021, "Swin Transformer")
+    does not look across it; a side that one window covers is not shifted. (Liu et al., 2021, "Swin Transformer")
     """
 
     def __init__(self, features: int, heads: int, size: int, shift: int = 0) -> None:
@@ -78,19 +85,20 @@ class WindowAttention(MultiHeadAttention):
         s, xp = self.size, backend.of(x.data).xp
         if H % s or W % s:
             raise ValueError(f"WindowAttention: expected height and width that windows of {s} divide, got {(H, W)}")
-        if self.shift:
-            x = ops.roll(x, (-self.shift, -self.shift), (1, 2))
+        down, right = (self.shift if n > s else 0 for n in (H, W))
+        if down or right:
+            x = ops.roll(x, (-down, -right), (1, 2))
         q, k, v = self.split_heads(into_windows(x, s))  # (N·windows, heads, s², D/heads)
         bias = self.relative_position_bias_table[xp.asarray(relative_places(s))]  # (s², s², heads)
         logits = q @ k.transpose(0, 1, 3, 2) * (D // self.heads) ** -0.5 + bias.transpose(2, 0, 1)
-        if self.shift:
-            together = xp.asarray(same_region(H, W, s, self.shift))  # (windows, s², s²)
+        if down or right:
+            together = same_region(xp, H, W, s, down, right)  # (windows, s², s²)
             logits = logits.reshape(N, -1, *logits.shape[1:])
             logits = ops.where(together[:, None], logits, -math.inf).reshape(-1, *logits.shape[2:])
         y = ops.softmax(logits) @ v  # (N·windows, heads, s², D/heads)
         y = self.proj(y.transpose(0, 2, 1, 3).reshape(-1, s * s, D))
         y = out_of_windows(y, H, W, s)
-        return ops.roll(y, (self.shift, self.shift), (1, 2)) if self.shift else y
+        return ops.roll(y, (down, right), (1, 2)) if down or right else y
 
 
 def into_windows(x: Tensor, size: int) -> Tensor:
@@ -112,20 +120,16 @@ def relative_places(size: int) -> list[list[int]]:
     return [[(y - v + size - 1) * (2 * size - 1) + x - u + size - 1 for v, u in places] for y, x in places]
 
 
-def same_region(height: int, width: int, size: int, shift: int) -> list[list[list[bool]]]:
+def same_region(xp: Any, height: int, width: int, size: int, down: int, right: int) -> backend.Array:
     """For each window after the shift, which of its places were neighbours in the image and may look at each other."""
 
-    def side(i: int, n: int) -> int:  # in the last window, places before and after the image's edge
-        return 0 if i < n - size else 1 if i < n - shift else 2
+    def side(n: int, shift: int) -> backend.Array:  # in the last window, places before and after the image's edge
+        i = xp.arange(n)
+        return (i >= n - size).astype("int32") + (i >= n - shift)
 
-    windows = []
-    for top in range(0, height, size):
-        for left in range(0, width, size):
-            regions = [
-                (side(y, height), side(x, width)) for y in range(top, top + size) for x in range(left, left + size)
-            ]
-            windows.append([[a == b for b in regions] for a in regions])
-    return windows
+    region = 3 * side(height, down)[:, None] + side(width, right)  # (H, W)
+    windows = region.reshape(height // size, size, width // size, size).transpose(0, 2, 1, 3).reshape(-1, size * size)
+    return windows[:, :, None] == windows[:, None, :]
 
 
 def sinusoidal_positions(length: int, features: int) -> backend.Array:

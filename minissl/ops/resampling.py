@@ -28,13 +28,14 @@ def _apply(x: Tensor, rows: Array, columns: Array) -> Tensor:
 def adaptive_average_pool2d(x: Any, size: int | tuple[int, int]) -> Tensor:
     """Means over `size` bins of (nearly) equal height and width: (N, H, W, C) -> (N, h, w, C).
 
-    Bin i covers rows ⌊iH/h⌋ to ⌈(i + 1)H/h⌉ − 1; neighbours share a row where H is no multiple of h.
+    Bin i covers rows ⌊iH/h⌋ to ⌈(i + 1)H/h⌉ − 1: neighbours share a row where H is no multiple of h, and rows repeat
+    where h > H.
     """
     x = floating("adaptive_average_pool2d", x)
     dimensions("adaptive_average_pool2d", x, "N H W C")
     h, w = pair("adaptive_average_pool2d", "size", size, 1)
-    if h > x.shape[1] or w > x.shape[2]:
-        raise ValueError(f"adaptive_average_pool2d: expected a size of at most {x.shape[1:3]}, got {(h, w)}")
+    if 0 in x.shape[1:3]:
+        raise ValueError(f"adaptive_average_pool2d: expected images of at least one pixel, got shape {x.shape}")
     xp = backend.of(x.data).xp
 
     def bins(out: int, pixels: int) -> Array:
