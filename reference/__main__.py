@@ -78,14 +78,15 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
         raise ValueError(
             f"--out: {str(out)!r} holds a run already; continue it with --resume {out}, or name another folder"
         )
-    images = data.open_data(
-        config.data, config.image_size, config.seed, config.scenes, config.workers, config.skip_bad_files
-    )
+    images = chapter.open_data(config)
     counts = dict(zip(data.PARTS, np.bincount(images["part"], minlength=3), strict=True))
     has_classes = "labels" in images and images["labels"].ndim == 1
     if has_classes and not all(counts.values()):
         raise ValueError(f"data {config.data!r}: train, validation and test must not be empty for the probes: {counts}")
-    training = images.part("train") if has_classes else images
+    if chapter.learns_from_labels and not has_classes:
+        raise ValueError(f"data {config.data!r} has no class labels, and {name} learns from them; use class folders")
+    parts = {part: images.part(part) for part in data.PARTS}
+    training = parts["train"] if has_classes else images
     check_range(training["images"])
     mean, deviation = augment.channel_statistics(training["images"])
     method = report.build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
@@ -102,11 +103,12 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
     try:
         progress = train(method, training, config, out)
         report.curve(out, name, method.references)
-        found = report.probes(chapter, method, images, config, out) if has_classes else {}
+        found = report.probes(chapter, method, parts, config, out) if has_classes else {}
+        measured = method.eval().measure(parts, out)
     except (Interrupted, KeyboardInterrupt):
         print(f"\nInterrupted. Continue with: python -m reference {name} --resume {out}")
         raise SystemExit(130) from None
-    summarise(name, config, len(training), progress, found, out)
+    summarise(name, config, len(training), progress, found, measured, out)
 
 
 def check_range(images: np.ndarray) -> None:
@@ -118,7 +120,9 @@ def check_range(images: np.ndarray) -> None:
         )
 
 
-def summarise(name: str, config: Settings, count: int, progress: Progress, found: dict, out: Path) -> None:
+def summarise(
+    name: str, config: Settings, count: int, progress: Progress, found: dict, measured: dict[str, float], out: Path
+) -> None:
     """results.json, and the same on the screen."""
     images_per_second = config.epochs * (count // config.batch_size) * config.batch_size / progress.seconds
     loading_share = progress.loading_seconds / progress.seconds
@@ -131,6 +135,7 @@ def summarise(name: str, config: Settings, count: int, progress: Progress, found
         "seconds": progress.seconds,
         "images_per_second": images_per_second,
         "probes": found,
+        "measured": measured,
     }
     checkpoint.write_json(out / "results.json", results)
     print(
@@ -138,7 +143,9 @@ def summarise(name: str, config: Settings, count: int, progress: Progress, found
         f"loading and augmenting took {100 * loading_share:.0f}% of it."
     )
     print(report.table(found) if found else "No class labels, so no probes.")
-    print(f"Pictures: {out}/examples.png, curve.png" + (", embedding.png" if found else ""))
+    for figure, value in measured.items():
+        print(f"{figure}: {value:.4g}")
+    print(f"Pictures in {out}: " + ", ".join(sorted(file.name for file in out.glob("*.png"))))
 
 
 def main(arguments: list[str]) -> None:

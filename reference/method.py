@@ -1,12 +1,14 @@
 """Method: what the trainer asks of every chapter."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minissl import backend, nn
+from minissl import backend, data, nn
 from minissl.augment import standardize, to_float
+from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
@@ -30,11 +32,19 @@ class Method(nn.Module):
     """
 
     settings: type[Settings] = Settings
+    learns_from_labels = False  # supervised chapters set it: the comparison with a supervised encoder is then idle
     encoder: nn.Module
 
     def __init__(self, config: Any, inputs: Inputs) -> None:
         self.config, self.inputs = config, inputs
         self.references: dict[str, float] = {}  # level lines in the picture of the curve, by name
+
+    @classmethod
+    def open_data(cls, config: Any) -> DataSet:
+        """What to learn from; chapters that need more than images override it."""
+        return data.open_data(
+            config.data, config.image_size, config.seed, config.scenes, config.workers, config.skip_bad_files
+        )
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         """What one step learns from: a raw batch, images (N, H, W, C) and more, to inputs on the current backend."""
@@ -56,6 +66,19 @@ class Method(nn.Module):
         optimizer.zero_grad()
         self.after_step()
         return {"loss": value}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Before epoch 0, 1, ..., and again where an interrupted one goes on: schedules, phases."""
+
+    def end_epoch(self, epoch: int, out: Path) -> None:
+        """After the last step of an epoch: pictures of how far it has come."""
+
+    def measure(self, parts: dict[str, DataSet], out: Path) -> dict[str, float]:
+        """After training: figures beside the probes, by name, and the pictures that the tutorial shows, into `out`.
+
+        parts: "train", "validation" and "test"; what is reported or drawn comes from "test".
+        """
+        return {}
 
     def raw(self, batch: Batch) -> backend.Array:
         """A batch's images on the current backend, float32 in [0, 1] (or in the units of the data)."""

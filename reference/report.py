@@ -16,13 +16,15 @@ from reference.trainer import read_metrics, train
 PIXELS = 16  # side to which images are reduced when their raw pixels are the features
 
 
-def probes(chapter: type[Method], method: Method, data: DataSet, config: Settings, out: Path) -> dict[str, Any]:
+def probes(
+    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path
+) -> dict[str, Any]:
     """Accuracy of a linear probe and of nearest neighbours, on features of four origins, all on the same test images.
 
     pretrained: this run's encoder.  random: the same encoder untrained.  pixels: the images themselves, at 16x16.
-    supervised: the same encoder trained on the training labels for as many epochs (its linear probe only).
+    supervised: the same encoder trained on the training labels for as many epochs (its linear probe only). A chapter
+    that learns from labels itself has "trained" in the place of the first and the last.
     """
-    parts = {name: data.part(name) for name in ("train", "validation", "test")}
 
     def labelled(features: Any) -> list[Labelled]:
         return [Labelled(features(part["images"]), part["labels"]) for part in parts.values()]
@@ -31,24 +33,25 @@ def probes(chapter: type[Method], method: Method, data: DataSet, config: Setting
         return labelled(lambda images: evaluation.extract(encoder, images, method.prepare))
 
     untrained = build(chapter, config, method.inputs)
-    supervised = build(chapter, config, method.inputs)
-    width = evaluation.extract(supervised.encoder, parts["test"]["images"][:1], method.prepare).shape[1]
-    classifier = Supervised(config, method.inputs, supervised.encoder, width)
-    print("The same encoder on the labels, for comparison:")
-    train(classifier, parts["train"], config, out, "supervised_")
-
+    own = "trained" if method.learns_from_labels else "pretrained"
     features = {
-        "pretrained": under(method.encoder),
+        own: under(method.encoder),
         "random": under(untrained.encoder),
         "pixels": labelled(raw_pixels),
-        "supervised": under(classifier.encoder),
     }
+    if not method.learns_from_labels:
+        supervised = build(chapter, config, method.inputs)
+        width = features[own][0].x.shape[1]
+        classifier = Supervised(config, method.inputs, supervised.encoder, width)
+        print("The same encoder on the labels, for comparison:")
+        train(classifier, parts["train"], config, out, "supervised_")
+        features["supervised"] = under(classifier.encoder)
     linear = {origin: evaluation.linear_probe(rows[0], rows[1], rows[2]).accuracy for origin, rows in features.items()}
     k = min(20, len(parts["train"]))
     knn = {origin: evaluation.knn(rows[0], rows[2], k) for origin, rows in features.items() if origin != "supervised"}
-    test = features["pretrained"][2]
-    title = "Test images in the pre-trained encoder's features"
-    viz.embedding_plot(test.x, test.y, data.classes, out / "embedding.png", title)
+    test = features[own][2]
+    title = f"Test images in the {own} encoder's features"
+    viz.embedding_plot(test.x, test.y, method.inputs.classes, out / "embedding.png", title)
     return {"linear": linear, "knn": knn}
 
 
@@ -78,10 +81,10 @@ def table(results: dict[str, Any]) -> str:
 
 
 def curve(out: Path, chapter: str, references: dict[str, float]) -> None:
-    """The loss over epochs, with the value that no learning would give."""
+    """What was logged over the epochs, with the value that no learning would give."""
     history = read_metrics(out / "metrics.jsonl")
     columns = {key: values for key, values in history.items() if key not in ("epoch", "seconds", "learning_rate")}
-    viz.curves(columns, out / "curve.png", f"Pre-training: {chapter}", x_values=history["epoch"], references=references)
+    viz.curves(columns, out / "curve.png", f"Training: {chapter}", x_values=history["epoch"], references=references)
 
 
 def examples(method: Method, data: DataSet, out: Path, count: int = 8) -> None:

@@ -84,6 +84,7 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
         progress_bar(config, batches, progress) as bar,
     ):
         while progress.epoch < config.epochs:
+            method.start_epoch(progress.epoch)
             clock = time.perf_counter()
             for batch in islice(loader.epoch(progress.epoch), progress.batch, None):
                 if interrupted:
@@ -108,6 +109,7 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
             save(file, method, optimizer, progress, config)
             with metrics.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
+            method.end_epoch(progress.epoch - 1, out)
             if bar.disable:
                 print(epoch_line(config, batches, progress), flush=True)
         if interrupted:

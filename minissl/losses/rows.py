@@ -53,7 +53,7 @@ def class_labels(loss: str, labels: Any, z: Tensor) -> Array:
 def positive_temperature(loss: str, temperature: float) -> float:
     """The temperature, or a ValueError when it is not above 0."""
     if not 0 < temperature < float("inf"):
-        raise ValueError(f"{loss}: expected a finite temperature above 0, got {temperature}; usual are 0.05 to 1")
+        raise ValueError(f"{loss}: expected a temperature above 0, got {temperature}; usual values are 0.05 to 1")
     return temperature
 
 
