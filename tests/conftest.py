@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from minissl import backend
-from minissl.backend.cpu import convolution, normalization, threads
+from minissl.backend.cpu import activations, convolution, normalization, threads, tokens
 
 _common = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 settings.register_profile("dev", max_examples=10, **_common)
@@ -53,6 +53,6 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatc
     with ThreadPoolExecutor(2) as pool:
         monkeypatch.setattr(threads, "count", lambda: 3)
         monkeypatch.setattr(threads, "_pool", lambda: pool)
-        monkeypatch.setattr(convolution, "workspace", poisoned)
-        monkeypatch.setattr(normalization, "workspace", poisoned)
+        for kernels in (activations, convolution, normalization, tokens):
+            monkeypatch.setattr(kernels, "workspace", poisoned)
         yield monkeypatch

@@ -9,7 +9,7 @@ import pytest
 from minissl import backend
 from minissl.backend import base
 from minissl.backend.base import Backend
-from minissl.backend.cpu import NumpyBackend, convolution, normalization, threads, tokens
+from minissl.backend.cpu import NumpyBackend, activations, convolution, normalization, threads, tokens
 from minissl.backend.windows import Window
 
 cpu = backend.get("numpy")
@@ -99,6 +99,8 @@ TESTED = {
     "batch_norm_gradient",
     "elementwise",
     "update",
+    "gelu",
+    "gelu_gradient",
     "matmul",
     "scatter_add",
     "linear",
@@ -323,6 +325,16 @@ def test_large_matrices_are_split_and_small_ones_are_not(three_threads: pytest.M
     assert parts == []
     np.testing.assert_array_equal(cpu.matmul(large, large), 256)
     assert parts == [256]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(5,), (16,), (10, 10), (3, 4, 5)], ids=str)
+def test_gelu(pieces: bool, three_threads: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: str) -> None:
+    three_threads.setattr(activations, "CHUNK", 7)
+    x, g = (3 * np.random.default_rng(0).normal(size=(2, *shape))).astype(dtype)
+    for order in "CF":
+        same("gelu", np.asarray(x, order=order))
+        same("gelu_gradient", np.asarray(g, order=order), np.asarray(x, order="C"))
 
 
 @pytest.mark.parametrize("chunk", [1, 40, 1 << 16])

@@ -146,7 +146,9 @@ def test_a_run_of_another_chapter_is_not_resumed(tmp_path: Path) -> None:
 
 def test_results_have_these_keys(run: SimpleNamespace) -> None:
     results = json.loads((run.folder / "results.json").read_text())
-    assert list(results) == (["chapter", "data", "backend", "seed", "epochs", "seconds", "images_per_second", "probes"])
+    assert list(results) == (
+        ["chapter", "data", "backend", "seed", "epochs", "seconds", "images_per_second", "probes", "measured"]
+    )
     assert [results[key] for key in ("chapter", "data", "backend", "seed", "epochs")] == (
         ["simclr", "scenes", "numpy", 0, 1]
     )

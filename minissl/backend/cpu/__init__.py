@@ -1,13 +1,13 @@
 """NumPy on the host: the textbook kernels of `base.py`, and faster forms of those that gain."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minissl.backend.base import Array, Backend
-from minissl.backend.cpu import convolution, indexing, normalization, threads, tokens
+from minissl.backend.cpu import activations, convolution, indexing, memory, normalization, threads, tokens
 from minissl.backend.windows import Window
 
 
@@ -21,14 +21,24 @@ class NumpyBackend(Backend):
     def to_device(self, array: Any) -> np.ndarray:
         return np.asarray(array)
 
-    def training_run(self) -> AbstractContextManager[None]:
-        return threads.one_blas_thread()
+    @contextmanager
+    def training_run(self) -> Iterator[None]:
+        with threads.one_blas_thread(), memory.reuse():
+            yield
 
     def elementwise(self, function: Callable[..., Array], *arrays: Array) -> Array:
         return threads.elementwise(function, *arrays)
 
     def update(self, function: Callable[..., None], *arrays: Array) -> None:
         threads.update(function, *arrays)
+
+    def gelu(self, x: Array) -> Array:
+        return activations.gelu(x) if x.size >= threads.WORTH_SPLITTING else super().gelu(x)
+
+    def gelu_gradient(self, g: Array, x: Array) -> Array:
+        if x.size < threads.WORTH_SPLITTING:
+            return super().gelu_gradient(g, x)
+        return activations.gelu_gradient(g, x)
 
     def scatter_add(self, total: Array, key: Any, values: Array) -> None:
         indexing.scatter_add(total, key, values)
@@ -76,10 +86,10 @@ class NumpyBackend(Backend):
         return tokens.attention_gradient(self, g, q, k, v, P)
 
     def layer_norm(self, x: Array, gamma: Array, beta: Array, epsilon: float) -> Array:
-        return tokens.layer_norm(self, x, gamma, beta, epsilon)
+        return tokens.layer_norm(x, gamma, beta, epsilon)
 
     def layer_norm_gradient(self, g: Array, x: Array, gamma: Array, epsilon: float) -> tuple[Array, Array, Array]:
-        return tokens.layer_norm_gradient(self, g, x, gamma, epsilon)
+        return tokens.layer_norm_gradient(g, x, gamma, epsilon)
 
     def batch_norm(
         self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False

@@ -7,6 +7,7 @@ x is saved for the backward pass, never the columns: copying them again is cheap
 
 import numpy as np
 
+from minissl.backend.cpu.memory import empty
 from minissl.backend.cpu.threads import chunks, split, workspace
 from minissl.backend.windows import Window, flipped
 
@@ -45,7 +46,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
     N, H, W, _ = x.shape
     O = w.shape[-1]
     matrix = w.reshape(-1, O)  # (kh·kw·C, O)
-    y = np.empty((N, *window.outputs(H, W), O), np.result_type(x, w))
+    y = empty((N, *window.outputs(H, W), O), np.result_type(x, w))
     step = images_per_chunk(x.shape, window, x.itemsize)
 
     def work(start: int, stop: int) -> None:
@@ -87,7 +88,7 @@ def _scatter_gradient(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], wind
     _, OH, OW, O = g.shape
     (kh, kw), (ph, pw) = window.size, window.padding
     matrix = w.reshape(-1, O).T  # (O, kh·kw·C)
-    dx = np.empty(shape, g.dtype)
+    dx = empty(shape, g.dtype)
     step = images_per_chunk(shape, window, g.itemsize)
 
     def work(start: int, stop: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minissl.backend.cpu.memory import empty
 from minissl.backend.cpu.threads import CHUNK, Result, chunks, split, workspace
 
 WIDE = 2048  # numbers in a row that keep the inner loop busy
@@ -47,7 +48,7 @@ def batch_norm(
     rows = x.reshape(M // r, r * C)
     mean, variance = (v.astype(x.dtype) for v in moments(rows, C))
     scale, shift = scale_and_shift(gamma, beta, mean, variance, epsilon, r)
-    y = np.empty(rows.shape, x.dtype)
+    y = empty(rows.shape, x.dtype)
 
     def normalize(s: slice) -> None:
         np.multiply(rows[s], scale, out=y[s])
@@ -129,7 +130,7 @@ def batch_norm_gradient(
     c1 = -a * dgamma / (deviation * M)
     c0 = -a * dbeta / M - c1 * mean
     wide_a, wide_c1, wide_c0 = (np.tile(v.astype(x.dtype), r) for v in (a, c1, c0))
-    dx = np.empty(rows.shape, x.dtype)
+    dx = empty(rows.shape, x.dtype)
 
     def combine(s: slice) -> None:
         part = workspace("slice", rows[s].shape, x.dtype)

@@ -17,6 +17,8 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from minissl.backend.cpu.memory import empty
+
 Result = TypeVar("Result")
 
 CHUNK = 1 << 17  # elements that a slice holds, 512 KB in float32: a few of them stay in the L2 cache
@@ -127,7 +129,7 @@ def elementwise(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.
         return function(*arrays)
     flat = _flat(arrays)
     shape = next(a.shape for a in arrays if isinstance(a, np.ndarray))
-    out = np.empty(shape, np.asarray(function(*_cut(flat, slice(1)))).dtype)
+    out = empty(shape, np.asarray(function(*_cut(flat, slice(1)))).dtype)
     result = out.reshape(-1)
 
     def work(start: int, stop: int) -> None:
@@ -165,7 +167,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.matmul(a, b)
     if a.ndim == 2 and b.ndim > 2:
         return np.matmul(a, b)
-    out = np.empty((*a.shape[:-1], b.shape[-1]), np.result_type(a, b))
+    out = empty((*a.shape[:-1], b.shape[-1]), np.result_type(a, b))
     stacked = a.ndim > 2
     split(lambda i, j: np.matmul(a[i:j], b[i:j] if stacked else b, out=out[i:j]), len(a))
     return out
@@ -173,7 +175,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """x @ w + b, each thread computing some rows and adding b while they are in its cache."""
-    y = np.empty((len(x), w.shape[1]), np.result_type(x, w, b))
+    y = empty((len(x), w.shape[1]), np.result_type(x, w, b))
     step = max(1, 4 * CHUNK // max(1, w.shape[1]))
 
     def work(start: int, stop: int) -> None:

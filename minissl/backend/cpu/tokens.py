@@ -1,4 +1,4 @@
-"""Layer normalization and attention: the textbook forms, on slices that stay in cache, each thread on its own.
+"""Layer normalization and attention, on slices that stay in cache, each thread on its own.
 
 Rows are independent of each other, and so are the matrices of different images and heads; only the gradients of γ and β
 are sums over all rows.
@@ -7,40 +7,60 @@ are sums over all rows.
 import numpy as np
 
 from minissl.backend.base import Backend
-from minissl.backend.cpu.threads import CHUNK, chunks, split
+from minissl.backend.cpu.memory import empty
+from minissl.backend.cpu.threads import CHUNK, chunks, split, workspace
 
 
-def layer_norm(home: Backend, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
+def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
     """See `Backend.layer_norm`."""
     D = x.shape[-1]
     rows = x.reshape(-1, D)
-    y = np.empty(rows.shape, x.dtype)
+    y = empty(rows.shape, x.dtype)
 
     def work(start: int, stop: int) -> None:
         for s in chunks(start, stop, max(1, CHUNK // D)):
-            y[s] = Backend.layer_norm(home, rows[s], gamma, beta, epsilon)
+            y[s] *= _centred(rows[s], epsilon, out=y[s])
+            y[s] *= gamma
+            y[s] += beta
 
     split(work, len(rows))
     return y.reshape(x.shape)
 
 
 def layer_norm_gradient(
-    home: Backend, g: np.ndarray, x: np.ndarray, gamma: np.ndarray, epsilon: float
+    g: np.ndarray, x: np.ndarray, gamma: np.ndarray, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """See `Backend.layer_norm_gradient`."""
+    """See `Backend.layer_norm_gradient`. All sums are products with a vector: mean h = g (γ/D), Σ g x̂ = 1ᵀ (g x̂)."""
     D = x.shape[-1]
     rows, g_rows = x.reshape(-1, D), g.reshape(-1, D)
-    dx = np.empty(rows.shape, x.dtype)
+    dx, share = empty(rows.shape, x.dtype), gamma / np.asarray(D, x.dtype)
 
     def work(start: int, stop: int) -> np.ndarray:
         sums = np.zeros((2, D), x.dtype)  # of γ's and β's gradients
         for s in chunks(start, stop, max(1, CHUNK // D)):
-            dx[s], dgamma, dbeta = Backend.layer_norm_gradient(home, g_rows[s], rows[s], gamma, epsilon)
-            sums += (dgamma, dbeta)
+            normalized = workspace("layer norm", dx[s].shape, x.dtype)
+            scale = _centred(rows[s], epsilon, out=normalized)  # 1/σ
+            normalized *= scale
+            np.multiply(g_rows[s], normalized, out=dx[s])
+            one = np.ones(len(dx[s]), x.dtype)
+            sums += one @ dx[s], one @ g_rows[s]
+            normalized *= (dx[s] @ share)[:, None]  # x̂ mean(h x̂)
+            normalized += (g_rows[s] @ share)[:, None]  # mean h
+            np.multiply(g_rows[s], gamma, out=dx[s])
+            dx[s] -= normalized
+            dx[s] *= scale
         return sums
 
     dgamma, dbeta = np.sum(split(work, len(rows)), axis=0)
     return dx.reshape(x.shape), dgamma, dbeta
+
+
+def _centred(rows: np.ndarray, epsilon: float, out: np.ndarray) -> np.ndarray:
+    """x − μ into `out`; returns 1/√(σ² + ε), (rows, 1)."""
+    D = rows.shape[1]
+    np.subtract(rows, (rows @ np.full(D, 1 / D, rows.dtype))[:, None], out=out)
+    variance = np.einsum("nd,nd->n", out, out) / np.asarray(D, rows.dtype)
+    return 1 / np.sqrt(variance + epsilon)[:, None]
 
 
 def images_per_chunk(P_shape: tuple[int, ...]) -> int:
@@ -52,8 +72,8 @@ def attention(
     home: Backend, q: np.ndarray, k: np.ndarray, v: np.ndarray, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """See `Backend.attention`; q, k and v (N, ..., L or S, d)."""
-    P = np.empty((*q.shape[:-1], k.shape[-2]), q.dtype)
-    y = np.empty((*q.shape[:-1], v.shape[-1]), q.dtype)
+    P = empty((*q.shape[:-1], k.shape[-2]), q.dtype)
+    y = empty((*q.shape[:-1], v.shape[-1]), q.dtype)
     own = allowed is not None and allowed.ndim == P.ndim and len(allowed) == len(P)  # a mask for each image
 
     def work(start: int, stop: int) -> None:
@@ -69,7 +89,7 @@ def attention_gradient(
     home: Backend, g: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray, P: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `Backend.attention_gradient`."""
-    dq, dk, dv = (np.empty(a.shape, a.dtype) for a in (q, k, v))
+    dq, dk, dv = (empty(a.shape, a.dtype) for a in (q, k, v))
 
     def work(start: int, stop: int) -> None:
         for s in chunks(start, stop, images_per_chunk(P.shape)):
