@@ -11,6 +11,7 @@ COMMANDS = {
     "memory": "the same steps: only the most memory they hold, ratio to PyTorch",
     "scaling": "how a step's time grows with the batch, the image's side and the width: exponents and pictures",
     "ops": "single ops, forward and backward: time, GFLOP/s or GB/s, ratio to PyTorch",
+    "losses": "each loss as its batch grows: time, memory, ratio to PyTorch",
 }
 
 

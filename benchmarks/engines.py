@@ -10,8 +10,9 @@ import numpy as np
 import threadpoolctl
 
 from benchmarks import flops
-from benchmarks.op_cases import CASES, OPS, Case
-from benchmarks.workloads import WORKLOADS, Size, build
+from benchmarks.loss_cases import FUNCTIONS, MEASURED
+from benchmarks.op_cases import Case
+from benchmarks.workloads import EVERY, Size, build
 from minissl import backend
 from minissl.tensor import Tensor
 
@@ -105,7 +106,7 @@ class MinisslStep(MinisslEngine):
 
     def __init__(self, name: str, size: Size, backend_name: str) -> None:
         super().__init__(backend_name)
-        workload = WORKLOADS[name]
+        workload = EVERY[name]
         self.method = build(name, size)
         self.optimizer = workload.optimizer(self.method)
         arrays = workload.inputs(size)
@@ -127,7 +128,7 @@ class MinisslOp(MinisslEngine):
 
     def __init__(self, case: Case, backend_name: str) -> None:
         super().__init__(backend_name)
-        self.case, self.function = case, OPS[case.op]
+        self.case, self.function = case, FUNCTIONS[case.op]
         arrays = [backend.to_device(array) for array in case.arrays()]
         pairs = list(zip(case.inputs, arrays, strict=True))
         self.inputs = [array if given.below else Tensor(array, given.learned) for given, array in pairs]
@@ -155,7 +156,7 @@ def mean_size(array: Any) -> float:
 
 
 def make(name: str, size: Size, backend_name: str) -> Engine:
-    """minissl's engine for a step of `workloads.py` or an op of `op_cases.py`."""
-    if name in CASES:
-        return MinisslOp(CASES[name](size.images), backend_name)
+    """minissl's engine for a step of `workloads.py`, an op of `op_cases.py` or a loss of `loss_cases.py`."""
+    if name in MEASURED:
+        return MinisslOp(MEASURED[name](size.images), backend_name)
     return MinisslStep(name, size, backend_name)

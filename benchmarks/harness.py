@@ -122,6 +122,7 @@ def measure(name: str, size: Size, engines: list[str], plan: Plan, keep_pin: boo
         take_turns(started, results, plan.rounds, dict.fromkeys(results, plan.steps), products=True)
     flops = take_cost(results, "flops")
     for result in results.values():
+        result["images_per_second"] = size.images / result["median"]
         result["gflops"] = flops / result["median"] / 1e9
         result["peak_gflops"] = max(result["product_gflops"])
         result["share_of_peak"] = result["gflops"] / result["peak_gflops"]

@@ -1,8 +1,8 @@
 """The same training steps and ops in PyTorch, written as PyTorch's users write them.
 
-Imported only where torch is installed. A new step is one function here that builds network, loss and optimizer, named
-as in `workloads.py`; a new op is a line in OPS, named as in `op_cases.py`. Modules have the names that minissl's have,
-so that weights can be copied by name.
+Imported only where torch is installed. A new step is a line in STEPS that builds network, loss and optimizer, named as
+in `workloads.py`; a new op is a line in OPS, named as in `op_cases.py`. Modules have the names that
+`minissl.models.torch_state` gives minissl's, so that weights can be copied by name.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.torch_networks import ConvAutoencoder, ResNet, SequenceClassifier, UNet, alexnet, vgg16
+from benchmarks.torch_transformers import MaskedAutoencoder, SwinTransformer, VisionTransformer
 from benchmarks.workloads import (
     ADAM_RATE,
     ADAMW_BETAS,
@@ -22,11 +24,13 @@ from benchmarks.workloads import (
     DECODER_DEPTH,
     DEPTH,
     EMBEDDING,
+    HIDDEN_UNITS,
     LEARNING_RATE,
     MOMENTUM,
     PATCH,
     TEMPERATURE,
     WEIGHT_DECAY,
+    WINDOW,
     Size,
     decoder_width,
     heads,
@@ -34,138 +38,11 @@ from benchmarks.workloads import (
 )
 
 
-class BasicBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.downsample: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + shortcut)
-
-
-class ResNet18(nn.Module):
-    """With a 3x3 stem at stride 1: (N, C, H, W) -> (N, 8·width)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(CHANNELS, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = nn.Sequential(BasicBlock(width, width, 1), BasicBlock(width, width, 1))
-        self.layer2 = nn.Sequential(BasicBlock(width, 2 * width, 2), BasicBlock(2 * width, 2 * width, 1))
-        self.layer3 = nn.Sequential(BasicBlock(2 * width, 4 * width, 2), BasicBlock(4 * width, 4 * width, 1))
-        self.layer4 = nn.Sequential(BasicBlock(4 * width, 8 * width, 2), BasicBlock(8 * width, 8 * width, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean((2, 3))
-
-
 class BatchNormReLU(nn.BatchNorm1d):
     """One layer, as minissl counts it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(super().forward(x))
-
-
-class Attention(nn.Module):
-    def __init__(self, features: int, heads: int) -> None:
-        super().__init__()
-        self.qkv, self.proj = nn.Linear(features, 3 * features), nn.Linear(features, features)
-        self.heads = heads
-
-    def forward(self, x: Tensor) -> Tensor:
-        N, L, D = x.shape
-        q, k, v = self.qkv(x).reshape(N, L, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v)  # (N, heads, L, D/heads)
-        return self.proj(y.transpose(1, 2).reshape(N, L, D))
-
-
-class TransformerBlock(nn.Module):
-    def __init__(self, features: int, heads: int) -> None:
-        super().__init__()
-        self.norm1, self.attn = nn.LayerNorm(features, eps=1e-6), Attention(features, heads)
-        self.norm2 = nn.LayerNorm(features, eps=1e-6)
-        fc1, fc2 = nn.Linear(features, 4 * features), nn.Linear(4 * features, features)
-        self.mlp = nn.Sequential()
-        for name, layer in {"fc1": fc1, "act": nn.GELU("tanh"), "fc2": fc2}.items():
-            self.mlp.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-class VisionTransformer(nn.Module):
-    """(N, C, H, W) -> the class token's features (N, D)."""
-
-    def __init__(self, image: int, features: int, fixed_positions: bool = False) -> None:
-        super().__init__()
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(CHANNELS, features, PATCH, PATCH)})
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, features))
-        positions = torch.zeros(1, 1 + (image // PATCH) ** 2, features)  # all weights are copied from minissl
-        self.pos_embed = nn.Buffer(positions) if fixed_positions else nn.Parameter(positions)
-        self.blocks = nn.Sequential(*(TransformerBlock(features, heads(features)) for _ in range(DEPTH)))
-        self.norm = nn.LayerNorm(features, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.blocks(self.embed(x))[:, 0])
-
-    def embed(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        tokens = self.patch_embed["proj"](x).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]  # (N, L, D)
-        if visible is not None:
-            tokens = take_tokens(tokens, visible)
-        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        return torch.cat([first, tokens], 1)
-
-
-def take_tokens(x: Tensor, index: Tensor) -> Tensor:
-    """(N, L, D), (N, K) -> (N, K, D)."""
-    return torch.gather(x, 1, index[:, :, None].expand(-1, -1, x.shape[2]))
-
-
-class MaskedAutoencoder(nn.Module):
-    """(N, C, H, W) -> the pixels of all patches (N, L, PATCH²·C)."""
-
-    def __init__(self, image: int, width: int) -> None:
-        super().__init__()
-        narrow = decoder_width(width)
-        self.encoder = VisionTransformer(image, width, fixed_positions=True)
-        self.decoder_embed = nn.Linear(width, narrow)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
-        self.decoder_pos_embed = nn.Buffer(torch.zeros(1, 1 + (image // PATCH) ** 2, narrow))
-        self.decoder_blocks = nn.Sequential(*(TransformerBlock(narrow, heads(width)) for _ in range(DECODER_DEPTH)))
-        self.decoder_norm = nn.LayerNorm(narrow, eps=1e-6)
-        self.decoder_pred = nn.Linear(narrow, PATCH**2 * CHANNELS)
-
-    def forward(self, images: Tensor, keep: Tensor, restore: Tensor) -> Tensor:
-        seen = self.encoder.norm(self.encoder.blocks(self.encoder.embed(images, keep)))
-        x = self.decoder_embed(seen)  # (N, 1 + K, D)
-        N, L = restore.shape
-        hidden = self.mask_token.expand(N, L - keep.shape[1], -1)
-        patches = take_tokens(torch.cat([x[:, 1:], hidden], 1), restore)
-        x = self.decoder_blocks(torch.cat([x[:, :1], patches], 1) + self.decoder_pos_embed)
-        return self.decoder_pred(self.decoder_norm(x[:, 1:]))
-
-
-class Season(nn.Module):
-    """(N, T, bands) -> the last state (N, H)."""
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(BANDS, hidden, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.lstm(x)
-        return states[:, -1]
 
 
 Built = tuple[nn.Module, Callable[..., Tensor], torch.optim.Optimizer]
@@ -183,30 +60,36 @@ def adamw(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(network.parameters(), ADAM_RATE, ADAMW_BETAS, weight_decay=ADAMW_DECAY)
 
 
-def supervised(encoder: nn.Module, features: int, optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> Built:
-    network = nn.ModuleDict({"encoder": encoder, "classifier": nn.Linear(features, CLASSES)})
+def learner(network: nn.Module, optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> Built:
+    """A network that learns classes of images or of pixels, or the images themselves."""
 
-    def loss(x: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(network["classifier"](network["encoder"](x)), labels)
+    def loss(x: Tensor, target: Tensor) -> Tensor:
+        y = network(x)
+        return F.mse_loss(y, target) if target.is_floating_point() else F.cross_entropy(y, target)
 
-    return network, loss, optimizer(network)
-
-
-def resnet(size: Size) -> Built:
-    return supervised(ResNet18(size.width), 8 * size.width, sgd)
+    return nn.ModuleDict({"network": network}), loss, optimizer(network)
 
 
-def vit(size: Size) -> Built:
-    return supervised(VisionTransformer(size.side, size.width), size.width, sgd)
+def resnet18(size: Size, stem: str = "imagenet") -> nn.Module:
+    return ResNet([2, 2, 2, 2], 1, size.width, CHANNELS, CLASSES, stem)
+
+
+def vit(size: Size) -> nn.Module:
+    return VisionTransformer(size.side, PATCH, CHANNELS, size.width, DEPTH, heads(size.width), CLASSES)
+
+
+def swin_tiny(size: Size) -> nn.Module:
+    return SwinTransformer((2, 2, 6, 2), (3, 6, 12, 24), size.width, WINDOW, 2, CHANNELS, CLASSES)
 
 
 def lstm(size: Size) -> Built:
-    return supervised(Season(size.width), size.width, adam)
+    return learner(SequenceClassifier(BANDS, size.width, CLASSES), adam)
 
 
 def mlp(size: Size) -> Built:
-    hidden = nn.Sequential(nn.Linear(pixels(size), size.width), nn.ReLU(), nn.Linear(size.width, size.width))
-    return supervised(nn.Sequential(hidden, nn.ReLU()), size.width, adam)
+    D = size.width
+    layers = [nn.Linear(pixels(size), D), nn.ReLU(), nn.Linear(D, D), nn.ReLU(), nn.Linear(D, CLASSES)]
+    return learner(nn.Sequential(*layers), adam)
 
 
 def nt_xent(z1: Tensor, z2: Tensor) -> Tensor:
@@ -217,11 +100,40 @@ def nt_xent(z1: Tensor, z2: Tensor) -> Tensor:
     return F.cross_entropy(logits.masked_fill(itself, -torch.inf), partner)
 
 
+def squared(a: Tensor, b: Tensor) -> Tensor:
+    return ((a - b) ** 2).sum(1)
+
+
+def unit_squared(a: Tensor, b: Tensor) -> Tensor:
+    return squared(F.normalize(a), F.normalize(b))
+
+
+def matched(logits: Tensor) -> Tensor:
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def clip(a: Tensor, b: Tensor) -> Tensor:
+    S = F.normalize(a) @ F.normalize(b).T / TEMPERATURE
+    return (matched(S) + matched(S.T)) / 2
+
+
+def queue(q: Tensor, p: Tensor, queued: Tensor) -> Tensor:
+    logits = torch.cat([(q * p).sum(1, keepdim=True), q @ queued.T], 1)  # (N, 1 + K)
+    return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=q.device))
+
+
+def soft_nearest_neighbor(z: Tensor, labels: Tensor) -> Tensor:
+    logits = -(torch.cdist(z, z) ** 2).fill_diagonal_(torch.inf)
+    partners = logits.masked_fill(labels[:, None] != labels, -torch.inf).logsumexp(1)
+    return (logits.logsumexp(1) - partners)[partners > -torch.inf].mean()
+
+
 def simclr(size: Size) -> Built:
     features = 8 * size.width
     hidden, last = nn.Linear(features, features, bias=False), nn.Linear(features, EMBEDDING)
     head = nn.Sequential(hidden, BatchNormReLU(features), last)
-    network = nn.ModuleDict({"encoder": ResNet18(size.width), "head": head})
+    encoder = ResNet([2, 2, 2, 2], 1, size.width, CHANNELS, stem="cifar")
+    network = nn.ModuleDict({"encoder": encoder, "head": head})
 
     def loss(view1: Tensor, view2: Tensor) -> Tensor:
         z1, z2 = network["head"](network["encoder"](torch.cat([view1, view2]))).chunk(2)
@@ -238,25 +150,36 @@ def patchify(images: Tensor) -> Tensor:
 
 
 def mae(size: Size) -> Built:
-    network = nn.ModuleDict({"autoencoder": MaskedAutoencoder(size.side, size.width)})
+    width, narrow = size.width, decoder_width(size.width)
+    autoencoder = MaskedAutoencoder(size.side, PATCH, CHANNELS, width, DEPTH, heads(width), narrow, DECODER_DEPTH)
+    network = nn.ModuleDict({"autoencoder": autoencoder})
 
     def loss(images: Tensor, keep: Tensor, restore: Tensor, mask: Tensor) -> Tensor:
         target = patchify(images)
         target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
-        error = ((network["autoencoder"](images, keep, restore) - target) ** 2).mean(-1)  # (N, L)
+        error = ((autoencoder(images, keep, restore) - target) ** 2).mean(-1)  # (N, L)
         return (error * mask).sum() / mask.sum()
 
     return network, loss, adamw(network)
 
 
 STEPS: dict[str, Callable[[Size], Built]] = {
-    "resnet": resnet,
-    "vit": vit,
+    "resnet": lambda size: learner(resnet18(size, "cifar"), sgd),
+    "vit": lambda size: learner(vit(size), sgd),
     "simclr": simclr,
     "simclr_augmented": simclr,
     "mae": mae,
     "lstm": lstm,
     "mlp": mlp,
+    "resnet18": lambda size: learner(resnet18(size), sgd),
+    "resnet50": lambda size: learner(ResNet([3, 4, 6, 3], 4, size.width, CHANNELS, CLASSES), sgd),
+    "alexnet": lambda size: learner(alexnet(size.width, HIDDEN_UNITS, CHANNELS, CLASSES, 2), sgd),
+    "vgg16": lambda size: learner(vgg16(size.width, HIDDEN_UNITS, CHANNELS, CLASSES), sgd),
+    "vit_tiny": lambda size: learner(vit(size), adamw),
+    "vit_small": lambda size: learner(vit(size), adamw),
+    "swin_tiny": lambda size: learner(swin_tiny(size), adamw),
+    "unet": lambda size: learner(UNet(CLASSES, CHANNELS, size.width, 4), sgd),
+    "conv_autoencoder": lambda size: learner(ConvAutoencoder(size.side, CHANNELS, size.width, 4, EMBEDDING), adam),
 }
 
 OPS: dict[str, Callable[..., Any]] = {
@@ -271,4 +194,16 @@ OPS: dict[str, Callable[..., Any]] = {
     "embedding": lambda table, index: F.embedding(index, table),
     "scatter_add": lambda x, index, values: x.index_add(0, index, values),
     "nt_xent": nt_xent,
+    "losses.contrastive": lambda a, b, same: torch.where(same == 1, squared(a, b), F.relu(1 - squared(a, b))).mean(),
+    "losses.triplet": lambda a, p, n: F.relu(squared(a, p) - squared(a, n) + 1).sum(),
+    "losses.n_pair": lambda a, p, n: F.softplus(((n - p[:, None]) @ a[:, :, None])[:, :, 0].logsumexp(1)).mean(),
+    "losses.n_pair_mc": lambda a, p: matched(a @ p.T),
+    "losses.info_nce": lambda q, p: matched(q @ p.T),
+    "losses.info_nce_queue": queue,
+    "losses.nt_xent": nt_xent,
+    "losses.soft_nearest_neighbor": soft_nearest_neighbor,
+    "losses.instance_softmax": lambda v, bank, index: F.cross_entropy(v @ bank.T / 0.07, index),
+    "losses.byol": lambda p1, z2, p2, z1: (unit_squared(p1, z2) + unit_squared(p2, z1)).mean(),
+    "losses.clip": clip,
+    "losses.distillation": lambda s, t: F.cross_entropy(s, F.softmax(t, 1)),
 }

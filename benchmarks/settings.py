@@ -15,7 +15,7 @@ from typing import Any
 import minissl
 from benchmarks import harness
 from benchmarks.engines import cores
-from benchmarks.workloads import WORKLOADS, Size
+from benchmarks.workloads import EVERY, Size
 from minissl import backend, checkpoint
 
 NO_TORCH = "torch is not installed: pip install torch==2.13.0 to compare"
@@ -57,7 +57,7 @@ def positive(text: str) -> int:
 
 def size_of(name: str, options: argparse.Namespace) -> Size:
     given = {key: getattr(options, key) for key in ("images", "width", "side")}
-    return replace(WORKLOADS[name].size, **{key: value for key, value in given.items() if value is not None})
+    return replace(EVERY[name].size, **{key: value for key, value in given.items() if value is not None})
 
 
 def plan_of(options: argparse.Namespace) -> harness.Plan:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.engines import MB, Engine, mean_size
-from benchmarks.op_cases import CASES, Case, Input
+from benchmarks.loss_cases import MEASURED
+from benchmarks.op_cases import Case, Input
 from benchmarks.peers import OPS, STEPS
-from benchmarks.workloads import WORKLOADS, Size, build
-from minissl import backend, nn
+from benchmarks.workloads import EVERY, Size, build
+from minissl import backend, models, nn
 from minissl.backend.cpu import threads
-from reference.method import Method
 
 LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -77,11 +77,12 @@ class TorchStep(TorchEngine):
         network, self.loss, self.optimizer = STEPS[name](size)
         backend.use("numpy")
         method = build(name, size)
-        copy_weights(method, network)
+        weights = {name: torch.from_numpy(array) for name, array in models.torch_state(method).items()}
+        network.load_state_dict(weights)  # strictly: two steps never differ unnoticed
         place: dict[str, Any] = {"device": device, "memory_format": self.layout}
         network.to(**place)
-        arrays = WORKLOADS[name].inputs(size)
-        if not WORKLOADS[name].views:
+        arrays = EVERY[name].inputs(size)
+        if not EVERY[name].views:
             self.ready = tuple(self.input(torch.from_numpy(array)) for array in arrays)
             return
         backend.use("cupy" if device == "cuda" else "numpy")
@@ -123,7 +124,8 @@ class TorchOp(TorchEngine):
         if given.kind == "image":
             x = self.image(torch.from_numpy(array))
         elif given.kind == "kernel":
-            x = from_minissl(array).to(self.device).contiguous(memory_format=self.layout)
+            x = torch.from_numpy(array.transpose(3, 2, 0, 1).copy())  # (kh, kw, C, O) to (O, C, kh, kw)
+            x = x.to(self.device).contiguous(memory_format=self.layout)
         else:
             x = torch.from_numpy(array).to(self.device)
         return x.requires_grad_(given.learned)
@@ -143,27 +145,8 @@ class TorchOp(TorchEngine):
         return y
 
 
-def from_minissl(array: np.ndarray) -> Tensor:
-    """minissl's layout of a weight to PyTorch's: (kh, kw, C, O) to (O, C, kh, kw), (D_in, D_out) to (D_out, D_in)."""
-    order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim)))
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(order)))
-
-
-def copy_weights(method: Method, network: torch.nn.Module) -> None:
-    """Copy by name. Raises ValueError when a name or a shape differs, so that two steps never differ unnoticed."""
-    theirs = {name: x for name, x in network.state_dict().items() if not name.endswith("num_batches_tracked")}
-    ours = method.state_dict()
-    if theirs.keys() != ours.keys():
-        raise ValueError(f"the PyTorch network differs from minissl's in {sorted(theirs.keys() ^ ours.keys())}")
-    for name, x in theirs.items():
-        weight = from_minissl(ours[name])
-        if weight.shape != x.shape:
-            raise ValueError(f"{name}: the PyTorch network has {tuple(x.shape)}, minissl's {tuple(weight.shape)}")
-        x.copy_(weight)
-
-
 def make(name: str, size: Size, device: str, layout: str) -> Engine:
-    """PyTorch's engine for a step of `workloads.py` or an op of `op_cases.py`."""
-    if name in CASES:
-        return TorchOp(CASES[name](size.images), device, layout)
+    """PyTorch's engine for a step of `workloads.py`, an op of `op_cases.py` or a loss of `loss_cases.py`."""
+    if name in MEASURED:
+        return TorchOp(MEASURED[name](size.images), device, layout)
     return TorchStep(name, size, device, layout)

@@ -1,7 +1,7 @@
-"""The training steps that are measured, as minissl runs them: methods of `reference/` on random inputs.
+"""The training steps that are measured, as minissl runs them: methods and networks on random inputs.
 
-A new step is one function here that builds its method, its line in WORKLOADS, and one function of the same name in
-`peers.py` that builds the same in PyTorch.
+A new method is one function here that builds it and its line in WORKLOADS; a new network is a line in MODELS. The same
+in PyTorch stands under the same name in `peers.py`.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,6 @@ from minissl.tensor import Tensor
 from reference.contrastive.simclr import Config, SimCLR
 from reference.method import Inputs, Method
 from reference.settings import Settings
-from reference.supervised import Supervised
 
 CHANNELS, BANDS, CLASSES = 3, 13, 10
 PATCH, DEPTH = 8, 12
@@ -26,6 +25,7 @@ EMBEDDING, TEMPERATURE = 128, 0.2
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.03, 0.9, 1e-4
 ADAM_RATE = 1e-3
 HIDDEN, DECODER_DEPTH = 0.75, 2
+HIDDEN_UNITS, WINDOW = 512, 4  # of AlexNet and VGG, eight times less than published; of Swin, dividing all maps
 ADAMW_DECAY, ADAMW_BETAS = 0.05, (0.9, 0.95)
 
 
@@ -94,20 +94,34 @@ def two_views(size: Size) -> Arrays:
     return normal(*shape, seed=1), normal(*shape, seed=2)
 
 
+def labelled_pixels(size: Size) -> Arrays:
+    x = normal(size.images, size.side, size.side, CHANNELS)
+    return x, np.random.default_rng(3).integers(0, CLASSES, x.shape[:3])
+
+
 def raw_images(size: Size) -> Arrays:
     """Images as they are stored."""
     shape = (size.images, size.side, size.side, CHANNELS)
     return (np.random.default_rng(1).integers(0, 256, shape, np.uint8),)
 
 
-def supervised(encoder: nn.Module, features: int) -> Method:
-    """Cross entropy of a linear layer on the encoder's features."""
-    classes = tuple(f"class {k}" for k in range(CLASSES))
-    return Supervised(Settings(), Inputs(CHANNELS, [], [], classes), encoder, features)
+class Learner(Method):
+    """A network, and what its output is compared with: classes of images or of pixels, or the images themselves."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(Settings(), plain_inputs())
+        self.network = network
+
+    def loss(self, views: tuple[Any, ...]) -> Tensor:
+        x, target = views
+        y = self.network(Tensor(x))
+        if target.dtype.kind == "f":
+            return losses.mse(y, target)
+        return losses.cross_entropy(y.reshape(-1, CLASSES), target.reshape(-1))
 
 
 def resnet(size: Size) -> Method:
-    return supervised(models.resnet18(size.width, CHANNELS, "cifar"), 8 * size.width)
+    return Learner(models.resnet18(size.width, CHANNELS, "cifar", CLASSES))
 
 
 def heads(width: int) -> int:
@@ -115,9 +129,11 @@ def heads(width: int) -> int:
 
 
 def vit(size: Size) -> Method:
-    """At width 192 it is `models.vit_tiny`."""
-    encoder = models.VisionTransformer(size.side, PATCH, CHANNELS, size.width, DEPTH, heads(size.width))
-    return supervised(encoder, size.width)
+    """At width 192 it is `models.vit_tiny`, at 384 `models.vit_small`."""
+    network = models.VisionTransformer(
+        size.side, PATCH, CHANNELS, size.width, DEPTH, heads(size.width), classes=CLASSES
+    )
+    return Learner(network)
 
 
 def plain_inputs() -> Inputs:
@@ -156,18 +172,8 @@ def decoder_width(width: int) -> int:
     return 4 * max(1, width // 8)
 
 
-class Season(nn.Module):
-    """The last state of an LSTM that has read a pixel's year: (N, T, bands) -> (N, H)."""
-
-    def __init__(self, hidden: int) -> None:
-        self.lstm = nn.LSTM(BANDS, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lstm(x)[:, -1]
-
-
 def lstm(size: Size) -> Method:
-    return supervised(Season(size.width), size.width)
+    return Learner(models.SequenceClassifier(BANDS, size.width, CLASSES))
 
 
 def pixels(size: Size) -> int:
@@ -175,8 +181,7 @@ def pixels(size: Size) -> int:
 
 
 def mlp(size: Size) -> Method:
-    hidden = models.mlp(pixels(size), size.width, size.width)
-    return supervised(nn.Sequential(hidden, nn.ReLU()), size.width)
+    return Learner(models.mlp(pixels(size), size.width, size.width, CLASSES))
 
 
 SIMCLR = "ResNet-18 with a 3x3 stem at stride 1, MLP head with batch norm, NT-Xent, SGD with momentum"
@@ -232,7 +237,64 @@ WORKLOADS = {
 }
 
 
+MODELS = {
+    "resnet18": Workload(
+        "ResNet-18, SGD",
+        Size(32, 64, 64),
+        images,
+        lambda size: Learner(models.resnet18(size.width, CHANNELS, classes=CLASSES)),
+        sgd,
+    ),
+    "resnet50": Workload(
+        "ResNet-50, SGD",
+        Size(16, 64, 64),
+        images,
+        lambda size: Learner(models.resnet50(size.width, CHANNELS, classes=CLASSES)),
+        sgd,
+    ),
+    "alexnet": Workload(
+        f"AlexNet at stride 2, fc6 and fc7 of {HIDDEN_UNITS}, SGD",
+        Size(32, 64, 64),
+        images,
+        lambda size: Learner(models.AlexNet(CHANNELS, CLASSES, size.width, HIDDEN_UNITS, 2, dropout=0)),
+        sgd,
+    ),
+    "vgg16": Workload(
+        f"VGG-16, fc6 and fc7 of {HIDDEN_UNITS}, SGD",
+        Size(16, 64, 64),
+        images,
+        lambda size: Learner(models.VGG16(CHANNELS, CLASSES, size.width, HIDDEN_UNITS, dropout=0)),
+        sgd,
+    ),
+    "vit_tiny": Workload("ViT-Tiny, patches of 8, AdamW", Size(32, 192, 64), images, vit, adamw),
+    "vit_small": Workload("ViT-Small, patches of 8, AdamW", Size(16, 384, 64), images, vit, adamw),
+    "swin_tiny": Workload(
+        f"Swin-T, patches of 2, windows of {WINDOW}, AdamW",
+        Size(16, 96, 64),
+        images,
+        lambda size: Learner(models.swin_tiny(CHANNELS, CLASSES, size.width, WINDOW, patch=2)),
+        adamw,
+    ),
+    "unet": Workload(
+        "U-Net, a class for every pixel, SGD",
+        Size(16, 32, 64),
+        labelled_pixels,
+        lambda size: Learner(models.UNet(CLASSES, CHANNELS, size.width)),
+        sgd,
+    ),
+    "conv_autoencoder": Workload(
+        f"Convolutional autoencoder, codes of {EMBEDDING}, Adam",
+        Size(32, 32, 64),
+        lambda size: images(size)[:1] * 2,
+        lambda size: Learner(models.ConvAutoencoder(size.side, CHANNELS, size.width, latent=EMBEDDING)),
+        adam,
+    ),
+    "lstm": WORKLOADS["lstm"],
+}
+EVERY = WORKLOADS | MODELS
+
+
 def build(name: str, size: Size) -> Method:
     """The method of a step as it starts: every process that calls this has the same weights."""
     random.seed(0)
-    return WORKLOADS[name].method(size)
+    return EVERY[name].method(size)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import __main__, flops, harness, memory, ops, scaling, settings, steps
 from benchmarks.op_cases import CASES
-from benchmarks.workloads import WORKLOADS, Size, build
+from benchmarks.workloads import MODELS, WORKLOADS, Size, build
 from minissl import models, nn
 from minissl.backend import to_device
 from minissl.tensor import Tensor
@@ -140,8 +140,8 @@ def test_operations_and_bytes_of_ops() -> None:
 
 
 def test_the_transformer_is_vit_tiny() -> None:
-    encoder = build("vit", WORKLOADS["vit"].size).encoder
-    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (encoder, models.vit_tiny())]
+    network = build("vit", WORKLOADS["vit"].size).network
+    shapes = [{name: p.shape for name, p in m.named_parameters()} for m in (network, models.vit_tiny(classes=10))]
     assert shapes[0] == shapes[1]
 
 
@@ -157,6 +157,15 @@ def test_all_steps_and_ops_agree_with_torch() -> None:
             assert after[0] == pytest.approx(after[1], rel=2e-3), name  # gradients and updates agree too
         for name in CASES:
             harness.begin(started, name, Size(images=1))
+
+
+@needs_torch
+def test_all_networks_agree_with_torch() -> None:
+    with harness.children([NUMPY, "torch cpu channels_last"], keep_pin=False) as started:
+        for name in MODELS:
+            harness.begin(started, name, Size(images=4, width=6, side=48))
+            after = [child.ask("steps 1")["loss"] for child in started]  # rounding grows fast in ResNet-50's BatchNorm
+            assert after[0] == pytest.approx(after[1], rel=2e-3), name
 
 
 @pytest.mark.parametrize("other", [1.001, float("nan")])
@@ -181,7 +190,7 @@ def test_steps_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert {"python", "numpy", "torch", "minissl"} == set(report["versions"])
     assert report["environment"]["MINISSL_THREADS"] == "1"
     given = {"names": ["simclr", "lstm"], "backends": ["numpy"], "images": 4, "width": 4, "side": None, "rounds": 2}
-    flags = {"steps": 1, "warmup": 0, "keep_blas_pin": False, "without_torch": False}
+    flags = {"steps": 1, "warmup": 0, "keep_blas_pin": False, "without_torch": False, "models": False}
     assert report["settings"] == given | flags
     assert list(report["steps"]) == ["simclr", "lstm"]
     assert report["steps"]["lstm"]["size"] == {"images": 4, "width": 4, "side": 12}
@@ -210,6 +219,25 @@ def test_steps_beside_torch(tmp_path: Path) -> None:
     ):
         assert quotient == pytest.approx(ours / theirs)
     assert "ratio" not in engines[ratio["to"]]
+
+
+@pytest.mark.parametrize("beside_torch", [False, pytest.param(True, marks=needs_torch)])
+def test_steps_of_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str], beside_torch: bool) -> None:
+    flags = [*TINY, "--side=16", *ONCE, *["--without-torch"] * (not beside_torch)]
+    report = run(steps.main, tmp_path / "models.json", "--models", "unet", *flags)
+    measured = report["steps"]["unet"]
+    assert measured["size"] == {"images": 4, "width": 4, "side": 16}
+    for engine in measured["engines"].values():
+        assert engine["images_per_second"] == pytest.approx(4 / engine["median"])
+    heading, row = (line for line in capsys.readouterr().out.splitlines() if "images/s" in line or "unet" in line)
+    figures = [measured["engines"][NUMPY]["images_per_second"]]
+    assert ("torch" in heading) == ("ratio" in measured["engines"][NUMPY]) == beside_torch
+    if beside_torch:
+        figures.append(measured["engines"][measured["engines"][NUMPY]["ratio"]["to"]]["images_per_second"])
+    assert row.split()[:6] == ["unet", "4", "16", "4", *NUMPY.split()]
+    assert row.split()[6 : 6 + len(figures)] == [f"{figure:.1f}" for figure in figures]
+    with pytest.raises(ValueError, match="no model mae"):
+        steps.main(["--models", "mae"])
 
 
 @needs_torch

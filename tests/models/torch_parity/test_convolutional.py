@@ -19,7 +19,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 def twins(name: str) -> tuple[Callable[[], nn.Module], Any, tuple[int, ...]]:
     """Ours, theirs, and the shape of a batch of images, small and narrow but of every layer."""
-    from tests.models.torch_parity import torch_networks
+    from benchmarks import torch_networks
 
     if name == "ResNet-18":
         return lambda: resnet18(8, 3, classes=5), torch_networks.ResNet([2, 2, 2, 2], 1, 8, 3, 5), (4, 48, 40, 3)
@@ -41,7 +41,7 @@ def test_equals_pytorch(name: str) -> None:
 
 def test_in_float32_to_four_digits() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from tests.models.torch_parity import torch_networks
+    from benchmarks import torch_networks
 
     torch.manual_seed(0)
     theirs, ours = torch_networks.ResNet([3, 4, 6, 3], 4, 8, 3, 5).eval(), resnet50(8, classes=5).eval()

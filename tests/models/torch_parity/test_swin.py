@@ -26,7 +26,7 @@ def network(window: int, patch: int, channels: int) -> Callable[[], SwinTransfor
     ],
 )
 def test_equals_pytorch(window: int, patch: int, shape: tuple[int, ...]) -> None:
-    from tests.models.torch_parity import torch_transformers
+    from benchmarks import torch_transformers
 
     random.seed(1)
     make, images = network(window, patch, shape[3]), np.random.default_rng(2).normal(size=shape)

@@ -19,7 +19,7 @@ def ours(gelu: Any, fixed: bool = False) -> VisionTransformer:
 
 
 def theirs(gelu: str) -> Any:
-    from tests.models.torch_parity import torch_transformers
+    from benchmarks import torch_transformers
 
     return torch_transformers.VisionTransformer(12, 4, 3, 8, 3, 2, 5, gelu)
 

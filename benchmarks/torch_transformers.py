@@ -1,5 +1,9 @@
-"""Vision and Swin transformers in PyTorch's own layers, channels first, under timm's names. Needs PyTorch."""
+"""Vision and Swin transformers, and a masked autoencoder, in PyTorch's own layers, channels first. Needs PyTorch.
 
+Names are timm's, and the MAE's as published. Used as `torch_networks.py` is.
+"""
+
+import functools
 from typing import Any
 
 import torch
@@ -51,22 +55,86 @@ class PatchEmbed(nn.Module):
 
 
 class VisionTransformer(nn.Module):
+    """The class token's features, or logits with `classes`."""
+
     def __init__(
-        self, image: int, patch: int, channels: int, features: int, depth: int, heads: int, classes: int, gelu: str
+        self,
+        image: int,
+        patch: int,
+        channels: int,
+        features: int,
+        depth: int,
+        heads: int,
+        classes: int | None = None,
+        gelu: str = "tanh",
+        fixed_positions: bool = False,
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(patch, channels, features)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, features))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (image // patch) ** 2, features))
+        positions = torch.zeros(1, 1 + (image // patch) ** 2, features)  # all weights are copied from minissl
+        self.pos_embed = nn.Buffer(positions) if fixed_positions else nn.Parameter(positions)
         self.blocks = nn.Sequential(*(Block(features, heads, gelu) for _ in range(depth)))
-        self.norm, self.head = nn.LayerNorm(features, 1e-6), nn.Linear(features, classes)
+        self.norm = nn.LayerNorm(features, 1e-6)
+        self.head = nn.Identity() if classes is None else nn.Linear(features, classes)
 
-    def embed(self, x: Any) -> Any:
-        tokens = self.patch_embed(x).flatten(1, 2)
-        return torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], 1) + self.pos_embed
+    def embed(self, x: Any, visible: Any = None) -> Any:
+        tokens = self.patch_embed(x).flatten(1, 2) + self.pos_embed[:, 1:]  # (N, L, D)
+        if visible is not None:
+            tokens = take_tokens(tokens, visible)
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
+        return torch.cat([first, tokens], 1)
 
     def forward(self, x: Any) -> Any:
-        return self.head(self.norm(self.blocks(self.embed(x)))[:, 0])
+        return self.head(self.norm(self.blocks(self.embed(x))[:, 0]))
+
+
+def take_tokens(x: Any, index: Any) -> Any:
+    """(N, L, D), (N, K) -> (N, K, D)."""
+    return torch.gather(x, 1, index[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+class MaskedAutoencoder(nn.Module):
+    """Images, keep (N, K) and restore (N, L) -> the pixels of all patches (N, L, patch²·C)."""
+
+    def __init__(
+        self, image: int, patch: int, channels: int, features: int, depth: int, heads: int, narrow: int, decoder: int
+    ) -> None:
+        super().__init__()
+        self.encoder = VisionTransformer(image, patch, channels, features, depth, heads, fixed_positions=True)
+        self.decoder_embed = nn.Linear(features, narrow)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
+        self.decoder_pos_embed = nn.Buffer(torch.zeros(1, 1 + (image // patch) ** 2, narrow))
+        self.decoder_blocks = nn.Sequential(*(Block(narrow, heads, "tanh") for _ in range(decoder)))
+        self.decoder_norm = nn.LayerNorm(narrow, 1e-6)
+        self.decoder_pred = nn.Linear(narrow, patch**2 * channels)
+
+    def forward(self, images: Any, keep: Any, restore: Any) -> Any:
+        seen = self.encoder.norm(self.encoder.blocks(self.encoder.embed(images, keep)))
+        x = self.decoder_embed(seen)  # (N, 1 + K, D)
+        N, L = restore.shape
+        hidden = self.mask_token.expand(N, L - keep.shape[1], -1)
+        patches = take_tokens(torch.cat([x[:, 1:], hidden], 1), restore)
+        x = self.decoder_blocks(torch.cat([x[:, :1], patches], 1) + self.decoder_pos_embed)
+        return self.decoder_pred(self.decoder_norm(x[:, 1:]))
+
+
+def windows(x: Any, s: int) -> Any:
+    """(N, H, W, D) -> (N·windows, s², D)."""
+    N, H, W, D = x.shape
+    return x.view(N, H // s, s, W // s, s, D).permute(0, 1, 3, 2, 4, 5).reshape(-1, s * s, D)
+
+
+@functools.cache
+def mask(H: int, W: int, s: int, shifts: tuple[int, int], device: Any) -> Any:
+    """(windows, s², s²): −100 between tokens that only the shift brought into one window; made once, as timm does."""
+    regions = torch.zeros(1, H, W, 1, device=device)
+    parts = [[slice(0, -s), slice(-s, -shift), slice(-shift, None)] if shift else [slice(None)] for shift in shifts]
+    for i, rows in enumerate(parts[0]):
+        for j, columns in enumerate(parts[1]):
+            regions[:, rows, columns] = 3 * i + j
+    of = windows(regions, s).squeeze(2)  # (windows, s²)
+    return torch.where(of[:, None] == of[:, :, None], 0.0, -100.0)
 
 
 class WindowAttention(Attention):
@@ -78,31 +146,22 @@ class WindowAttention(Attention):
         self.window, self.shift = window, shift
         places = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
         relative = (places[:, :, None] - places[:, None]).permute(1, 2, 0) + window - 1
-        self.index = relative[..., 0] * (2 * window - 1) + relative[..., 1]
-
-    def windows(self, x: Any) -> Any:
-        N, H, W, D = x.shape
-        s = self.window
-        return x.view(N, H // s, s, W // s, s, D).permute(0, 1, 3, 2, 4, 5).reshape(-1, s * s, D)
+        index = relative[..., 0] * (2 * window - 1) + relative[..., 1]
+        self.index = nn.Buffer(index, persistent=False)
 
     def forward(self, x: Any, bias: Any = None) -> Any:
         N, height, width, D = x.shape
         s = self.window
         x = F.pad(x, (0, 0, 0, -width % s, 0, -height % s))
         _, H, W, _ = x.shape
-        shifts = [0 if n <= s else self.shift for n in (H, W)]
-        x = torch.roll(x, [-shift for shift in shifts], (1, 2))
-        regions = torch.zeros(1, H, W, 1)
-        parts = [[slice(0, -s), slice(-s, -shift), slice(-shift, None)] if shift else [slice(None)] for shift in shifts]
-        for i, rows in enumerate(parts[0]):
-            for j, columns in enumerate(parts[1]):
-                regions[:, rows, columns] = 3 * i + j
-        of = self.windows(regions).squeeze(2)  # (windows, s²)
-        mask = torch.where(of[:, None] == of[:, :, None], 0.0, -100.0).to(x.dtype).repeat(N, 1, 1)[:, None]
-        relative = self.relative_position_bias_table[self.index].permute(2, 0, 1)
-        y = super().forward(self.windows(x), relative + mask)
+        shifts = (0 if s >= H else self.shift, 0 if s >= W else self.shift)
+        bias = self.relative_position_bias_table[self.index].permute(2, 0, 1)[None]  # (1, heads, s², s²)
+        if any(shifts):
+            x = torch.roll(x, [-shift for shift in shifts], (1, 2))
+            bias = bias + mask(H, W, s, shifts, x.device).to(x.dtype).repeat(N, 1, 1)[:, None]
+        y = super().forward(windows(x, s), bias)
         y = y.view(N, H // s, W // s, s, s, D).permute(0, 1, 3, 2, 4, 5).reshape(N, H, W, D)
-        return torch.roll(y, shifts, (1, 2))[:, :height, :width]
+        return (torch.roll(y, shifts, (1, 2)) if any(shifts) else y)[:, :height, :width]
 
 
 class SwinBlock(nn.Module):
@@ -137,7 +196,7 @@ class SwinTransformer(nn.Module):
         patch: int,
         channels: int,
         classes: int,
-        gelu: str,
+        gelu: str = "tanh",
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(patch, channels, width, norm=True)
