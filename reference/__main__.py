@@ -1,6 +1,7 @@
 """python -m reference                    lists the chapters
 python -m reference simclr             runs one, on generated scenes
 python -m reference simclr --help      shows its settings
+python -m reference losses             draws the losses: forces, temperature, and which loss is which
 """
 
 import ast
@@ -15,7 +16,7 @@ import tyro
 
 from minissl import augment, backend, checkpoint, data
 from minissl.backend import BackendUnavailable
-from reference import report
+from reference import losses, report
 from reference.method import Inputs, Method
 from reference.settings import Settings, resumed, save_form
 from reference.trainer import Interrupted, Progress, train
@@ -26,6 +27,7 @@ PARTS = {
     "contrastive": "Contrastive learning",
     "earth": "Earth observation",
 }
+PICTURES = "Pictures of the losses: forces on a plane, what temperature does, and which loss is which."
 
 
 def chapters() -> dict[str, list[tuple[str, str]]]:
@@ -55,6 +57,7 @@ def overview() -> str:
     lines = ["usage: python -m reference CHAPTER [--help] [settings]"]
     for part, entries in chapters().items():
         lines += ["", PARTS[part], *(f"  {name:24}{line}" for name, line in entries)]
+    lines += ["", "Pictures", f"  {'losses':24}{PICTURES}"]
     return "\n".join(lines)
 
 
@@ -154,6 +157,9 @@ def main(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     try:
+        if name == "losses":
+            losses.main(rest)
+            return
         chapter = find(name)
         run(chapter, name, parse(chapter, name, rest))
     except (ValueError, TypeError, FloatingPointError, OSError, BackendUnavailable, data.DownloadFailed) as error:
