@@ -14,13 +14,13 @@ def cross_entropy(logits: Any, target: Any, label_smoothing: float = 0.0, weight
 
     logits (N, K); target: class numbers (N,), or soft targets (N, K) whose rows sum to 1; it receives no gradient.
     label_smoothing s takes (1 − s) t + s/K as target. weight (K,) makes row n count w_n = Σ_k t_k w_k; the mean is then
-    Σ w_n l_n / Σ w_n. Raises ValueError for other shapes, an empty batch or a class number outside 0..K−1.
+    Σ w_n l_n / Σ w_n. Raises ValueError for other shapes, no row or class, or a class number outside 0..K−1.
     """
     logits, target = floating("cross_entropy", logits), as_tensor(target)
     dimensions("cross_entropy", logits, "N K")
     N, K = logits.shape
-    if not N:
-        raise ValueError("cross_entropy: expected at least one row, got an empty batch")
+    if not logits.size:
+        raise ValueError(f"cross_entropy: expected at least one row and one class, got an empty batch {logits.shape}")
     if weight is not None:
         weight = weight_per_class("cross_entropy", weight, logits)
     log_p = ops.log_softmax(logits)  # (N, K)
