@@ -38,6 +38,7 @@ class Method(nn.Module):
     def __init__(self, config: Any, inputs: Inputs) -> None:
         self.config, self.inputs = config, inputs
         self.references: dict[str, float] = {}  # level lines in the picture of the curve, by name
+        self.optimizer_options: dict[str, Any] = {}  # the update rule's own arguments, where not its defaults
 
     @classmethod
     def open_data(cls, config: Any) -> DataSet:
@@ -80,6 +81,10 @@ class Method(nn.Module):
         """
         return {}
 
+    def picture(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, H, W, C) on the host as `examples.png` shows them, (N, H', W', 1 or 3)."""
+        return visible(images)
+
     def raw(self, batch: Batch) -> backend.Array:
         """A batch's images on the current backend, float32 in [0, 1] (or in the units of the data)."""
         return to_float(backend.to_device(batch["images"]))
@@ -91,3 +96,8 @@ class Method(nn.Module):
     def prepare(self, images: backend.Array) -> backend.Array:
         """Stored images to what the encoder takes when it is evaluated: no augmentation."""
         return self.standardize(to_float(images))
+
+
+def visible(images: np.ndarray) -> np.ndarray:
+    """Images of any number of channels as three (or one) that a screen shows, in [0, 1]."""
+    return np.clip(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], 0, 1)

@@ -8,7 +8,7 @@ import numpy as np
 from minissl import augment, backend, evaluation, random, viz
 from minissl.data import DataSet
 from minissl.evaluation import Labelled
-from reference.method import Inputs, Method
+from reference.method import Inputs, Method, visible  # noqa: F401  (chapters draw with it)
 from reference.settings import Settings
 from reference.supervised import Supervised
 from reference.trainer import read_metrics, train
@@ -62,12 +62,19 @@ def build(chapter: type[Method], config: Settings, inputs: Inputs) -> Method:
 
 
 def raw_pixels(images: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) reduced to 16x16 pixels, as rows (N, 256·C)."""
-    small = [
-        backend.to_host(augment.resize(augment.to_float(backend.to_device(images[i : i + 512])), PIXELS))
-        for i in range(0, len(images), 512)
-    ]
-    return np.concatenate(small).reshape(len(images), -1)
+    """Images (N, H, W, C) reduced to 16x16 pixels, and no side enlarged to it, as rows (N, 256·C)."""
+    H, W = images.shape[1:3]
+    return reduced(images, (min(H, PIXELS), min(W, PIXELS))).reshape(len(images), -1)
+
+
+def reduced(images: np.ndarray, side: int | tuple[int, int]) -> np.ndarray:
+    """Stored images (N, H, W, C) as float32 (N, side, side, C) on the host; or of the (height, width) `side`."""
+    small = []
+    for i in range(0, len(images), 512):
+        full = augment.to_float(backend.to_device(images[i : i + 512]))
+        resized = augment.resize(full, side).clip(full.min(), full.max())  # rounding may leave the range by 1e-7
+        small.append(backend.to_host(resized))
+    return np.concatenate(small)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -91,15 +98,10 @@ def examples(method: Method, data: DataSet, out: Path, count: int = 8) -> None:
     """What goes into the network: some images, each above its views."""
     batch = {key: array[:count] for key, array in data.arrays.items()}
     views = method.views(batch, random.seed(method.config.seed))
-    rows = [method.raw(batch)]
+    rows = [backend.to_host(method.raw(batch))]
     for view in views:
         if getattr(view, "ndim", 0) == 4:
-            rows.append(augment.unstandardize(view, method.inputs.mean, method.inputs.deviation))
-    pictures = np.stack([visible(backend.to_host(row)) for row in rows])  # (views + 1, count, H, W, 3)
+            rows.append(backend.to_host(augment.unstandardize(view, method.inputs.mean, method.inputs.deviation)))
+    pictures = [list(method.picture(row)) for row in rows]  # views may differ in size
     titles = ["image", *(f"view {i}" for i in range(1, len(rows)))]
     viz.image_grid(pictures, out / "examples.png", row_titles=titles, title="What the network sees")
-
-
-def visible(images: np.ndarray) -> np.ndarray:
-    """Images of any number of channels as three (or one) that a screen shows, in [0, 1]."""
-    return np.clip(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], 0, 1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from minissl import augment, backend, losses, nn
+from minissl import augment, backend, evaluation, losses, nn
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor
 from reference.method import Inputs, Method
@@ -28,3 +28,8 @@ class Supervised(Method):
     def loss(self, views: tuple[Any, ...]) -> Tensor:
         images, labels = views
         return losses.cross_entropy(self.classifier(self.encoder(Tensor(images))), labels)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The class (N,) that the classifier gives to each of the stored images (N, H, W, C)."""
+        network = nn.Sequential(self.encoder, self.classifier)
+        return evaluation.extract(network, images, self.prepare).argmax(axis=1)

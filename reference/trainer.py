@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from minissl import backend, checkpoint, optim, random
 from minissl.data import DataSet, Loader
-from minissl.nn import Module
 from minissl.tensor import debug_nan
 from reference.method import Method
 from reference.settings import Settings, save_form
@@ -31,9 +30,9 @@ class Interrupted(Exception):
 OPTIMIZERS = {"sgd": optim.SGD, "lars": optim.LARS, "adam": optim.Adam, "adamw": optim.AdamW}
 
 
-def make_optimizer(method: Module, config: Settings) -> optim.Optimizer:
+def make_optimizer(method: Method, config: Settings) -> optim.Optimizer:
     groups = optim.decay_groups(method, config.weight_decay)
-    return OPTIMIZERS[config.optimizer](groups, config.learning_rate)
+    return OPTIMIZERS[config.optimizer](groups, config.learning_rate, **method.optimizer_options)
 
 
 class Progress:

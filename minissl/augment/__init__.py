@@ -6,6 +6,7 @@ draws depends on the number of images only, so the same seed gives two sensors o
 """
 
 from minissl.augment.color import color_jitter, grayscale, solarize
+from minissl.augment.corruption import corrupt
 from minissl.augment.filtering import gaussian_blur, resize
 from minissl.augment.geometry import horizontal_flip, quarter_turns, random_resized_crop, vertical_flip
 from minissl.augment.statistics import channel_statistics, standardize, to_float, unstandardize
@@ -13,6 +14,7 @@ from minissl.augment.statistics import channel_statistics, standardize, to_float
 __all__ = [
     "channel_statistics",
     "color_jitter",
+    "corrupt",
     "gaussian_blur",
     "grayscale",
     "horizontal_flip",

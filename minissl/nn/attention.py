@@ -29,6 +29,11 @@ class MultiHeadAttention(Module):
         y = ops.scaled_dot_product_attention(q, k, v, mask, causal)  # (N, heads, L, D/heads)
         return self.proj(y.transpose(0, 2, 1, 3).reshape(x.shape))
 
+    def weights(self, x: Tensor) -> Tensor:
+        """How much each token takes from each, softmax(q·k/√d): (N, L, D) -> (N, heads, L, L), rows of sum 1."""
+        q, k, _ = self.split_heads(x)
+        return ops.softmax(q @ k.transpose(0, 1, 3, 2) * q.shape[-1] ** -0.5)
+
     def split_heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values, each (N, heads, L, D/heads)."""
         N, L, D = x.shape

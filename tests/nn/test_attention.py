@@ -89,6 +89,15 @@ def test_multi_head_attention_equals_loops(numbers: np.random.Generator) -> None
     np.testing.assert_allclose(layer(Tensor(x)).data, [by_loops(layer, tokens) for tokens in x], rtol=1e-10)
 
 
+def test_attention_weights_are_shares_and_with_the_values_give_the_output(numbers: np.random.Generator) -> None:
+    layer = modules.random_parameters(nn.MultiHeadAttention(6, 3))
+    x = Tensor(numbers.normal(size=(2, 4, 6)))
+    A, (_, _, v) = layer.weights(x), layer.split_heads(x)  # (2, 3, 4, 4), (2, 3, 4, 2)
+    np.testing.assert_allclose(A.data.sum(axis=3), 1)
+    y = layer.proj((A @ v).transpose(0, 2, 1, 3).reshape(2, 4, 6))
+    np.testing.assert_allclose(y.data, layer(x).data, rtol=1e-10)
+
+
 def test_a_block_adds_attention_and_then_its_network(numbers: np.random.Generator) -> None:
     block = modules.random_parameters(nn.TransformerBlock(4, 2))
     x = Tensor(numbers.normal(size=(2, 3, 4)))

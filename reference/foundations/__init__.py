@@ -1,0 +1,1 @@
+"""Representation learning: the networks of the tutorial, each learning on its own terms."""
