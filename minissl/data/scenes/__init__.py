@@ -21,9 +21,10 @@ from minissl.backend import get
 from minissl.data.dataset import DataSet
 from minissl.data.scenes.layout import DETAIL, RECIPES, Canvas
 from minissl.data.scenes.render import RED_GREEN_BLUE, draw_sky, local_spectra, reflectance, true_colour
+from minissl.data.scenes.seasons import LAND_COVER, pixel_series
 from minissl.data.scenes.terrain import fractal_noise
 
-__all__ = ["CLASSES", "Location", "generate", "locate", "photograph"]
+__all__ = ["CLASSES", "LAND_COVER", "Location", "generate", "locate", "photograph", "pixel_series"]
 
 CLASSES = tuple(RECIPES)
 SMALLEST = 16  # pixels: below this no river bends and no street meets another
