@@ -45,9 +45,13 @@ class Config(Settings):
     latent: int = 64
     # Units of each hidden layer (dense), or channels of the first convolution (conv: 16 will do)
     width: int = 512
+    # How often every training image is seen
     epochs: int = 60
+    # Update rule
     optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
+    # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
     learning_rate: float = 1e-3
+    # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
 

@@ -65,10 +65,13 @@ class Config(Settings):
     amount: float = 0.3
     # Epochs of supervised fine-tuning, per setting
     fine_tune_epochs: int = 10
+    # How often every training image is seen
     epochs: int = 45
+    # Update rule
     optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
     # Learning rate, the same for every layer; with labels the peak, after the warm-up and before half a cosine
     learning_rate: float = 1e-3
+    # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
 

@@ -56,11 +56,17 @@ class Config(Settings):
     beta1: float = 0.5
     # Flips and quarter turns, for images from above
     turns: bool = True
+    # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
+    # How often every training image is seen
     epochs: int = 80
+    # Images in a step
     batch_size: int = 32
+    # Update rule
     optimizer: Literal["adam", "adamw"] = "adam"
+    # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
     learning_rate: float = 1e-3
+    # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
 

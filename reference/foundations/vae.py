@@ -50,10 +50,15 @@ class Config(Settings):
     beta: float = 0.1
     # Flips and quarter turns, for images from above
     turns: bool = True
+    # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
+    # How often every training image is seen
     epochs: int = 60
+    # Update rule
     optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
+    # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
     learning_rate: float = 3e-3
+    # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
 
