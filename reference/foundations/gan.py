@@ -14,9 +14,9 @@ after more and more epochs. Where all images of a row look alike G has collapsed
 (Goodfellow et al., 2014, "Generative Adversarial Nets"; Radford et al., 2016, "Unsupervised Representation Learning
 with Deep Convolutional Generative Adversarial Networks")
 
-Differs from the papers: both networks move at the same time, each along its own gradient at where the other stood; a
-quarter of DCGAN's channels, images of 32 pixels, a higher learning rate for few steps; flips and quarter turns, since
-images from above have no up. Probes read the means of D's stages, where DCGAN pools each to 4x4.
+Differs from the papers: both networks move at the same time, each along its own gradient at where the other stood;
+fewer channels, images of 32 pixels, a higher learning rate for few steps; flips and quarter turns, since images from
+above have no up. Probes read the means of D's stages, where DCGAN pools each to 4x4.
 """
 
 import math
@@ -59,13 +59,13 @@ class Config(Settings):
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
-    epochs: int = 80
+    epochs: int = 50
     # Images in a step
     batch_size: int = 32
     # Update rule
     optimizer: Literal["adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 

@@ -7,12 +7,17 @@ The encoder gives for each image a Gaussian over codes, from which one is drawn;
 
 Notice the balance. The likelihood p(x|z) is a Gaussian of deviation 1 around y, per number of the standardised image,
 and both terms are sums in nats per image: at β = 1 the loss is the bound on −log p(x) itself. Another β is the bound
-for a likelihood of deviation √β, which is 0.32 by default. Smaller, and reconstructions are sharper, but codes drift
-apart, and a z drawn from N(0, 1) falls between them (`samples.png`); larger, and numbers of z whose KL is no longer
-worth its price fall silent ("numbers in use"). What the code does not say the decoder averages over: that is the blur.
-An autoencoder that is wide enough copies its input; here the noise on z sets a price on every nat, whatever the width.
+for a likelihood of deviation √β, which is 0.32 by default. Smaller, and reconstructions are sharper; larger, and
+numbers of z whose KL is no longer worth its price fall silent ("numbers in use"). What the code does not say the
+decoder averages over: that is the blur. An autoencoder that is wide enough copies its input; here the noise on z sets
+a price on every nat, whatever the width.
 
-(Kingma and Welling, 2014, "Auto-Encoding Variational Bayes"; β: Higgins et al., 2017, "beta-VAE")
+Notice too what the KL does not see to. It pulls the code of each image, number by number; all codes together need not
+be N(0, 1). Here many numbers share what matters most, the brightness, and a z whose numbers are drawn apart averages it
+away: images of N(0, 1) are all alike ("variety"), those of a Gaussian fitted to the codes are not (`samples.png`).
+
+(Kingma and Welling, 2014, "Auto-Encoding Variational Bayes"; β: Higgins et al., 2017, "beta-VAE"; the
+fitted Gaussian: Ghosh et al., 2020, "From Variational to Deterministic Autoencoders")
 
 Differs from the paper: convolutions with batch norm in place of one hidden layer, Adam in place of Adagrad, and, since
 images from above have no up, random flips and quarter turns. On the slide the VAE is but a name, a cure for copying.
@@ -41,7 +46,7 @@ class Config(Settings):
     """The variational autoencoder's settings."""
 
     # Numbers in the code z; those that the images do not need fall silent
-    latent: int = 128
+    latent: int = 64
     # Channels of the first convolution; each further one has twice as many
     width: int = 16
     # Halvings of the image's side, which 2^depth must divide
@@ -53,7 +58,7 @@ class Config(Settings):
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
-    epochs: int = 60
+    epochs: int = 40
     # Update rule
     optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
@@ -100,46 +105,59 @@ class VariationalAutoencoder(Method):
         return {"loss": loss.item(), "reconstruction": reconstruction.item(), "KL": kl.item()}
 
     def measure(self, parts: dict[str, DataSet], out: Path) -> dict[str, float]:
-        """Both terms on test images, each code at its mean μ, and how many numbers of the code say anything."""
+        """Both terms on test images, each code at its mean μ; how many numbers of the code say anything; and whether
+        random codes give images that differ as much as real ones do.
+        """
         images = parts["test"]["images"]
-        codes = extract(self.vae.encoder, images, self.prepare)  # (n, 2·latent)
-        mu, log_var = np.split(codes, 2, axis=1)
         x = extract(nn.Identity(), images, self.prepare)  # (n, H·W·C)
+        mu, log_var = self.codes(images)  # (n, latent)
         y = extract(self.vae.decoder, mu, lambda z: z)
         kl = 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).mean(axis=0)  # (latent,)
-        self.draw(images, mu, out)
+
+        rng = random.seed(self.config.seed)
+        prior = rng.standard_normal((500, self.config.latent), "float32")
+        train_mu, train_log_var = self.codes(parts["train"]["images"])
+        z = train_mu + np.exp(0.5 * train_log_var) * rng.standard_normal(train_mu.shape, "float32")
+        fitted = rng.multivariate_normal(z.mean(axis=0), np.cov(z.T), 500).astype(np.float32)
+        real = visible(reduced(images[:500], self.config.image_size))
+        samples = {"N(0, 1)": self.decoded(prior), "fitted Gaussian": self.decoded(fitted)}
+        self.draw(real, mu, samples, out)
         return {
             "reconstruction of test images, nats": float(0.5 * ((x - y) ** 2).sum(axis=1).mean()),
             "KL of test images, nats": float(kl.sum()),
             f"numbers in use (KL above 0.1), of {self.config.latent}": int((kl > 0.1).sum()),
+        } | {
+            f"variety, {name} / real": float(made.std(axis=0).mean() / real.std(axis=0).mean())
+            for name, made in samples.items()
         }
 
-    def draw(self, images: np.ndarray, mu: np.ndarray, out: Path, count: int = 10, steps: int = 9) -> None:
+    def codes(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """μ and log σ² (n, latent) of stored images."""
+        mu, log_var = np.split(extract(self.vae.encoder, images, self.prepare), 2, axis=1)
+        return mu, log_var
+
+    def draw(self, real: np.ndarray, mu: np.ndarray, samples: dict[str, np.ndarray], out: Path, steps: int = 9) -> None:
         """Test images above what is left of them; images of random codes; and a plane of codes."""
-        originals = list(visible(reduced(images[:count], self.config.image_size)))
-        titles = ["test image", "rebuilt from its mean code"]
+        rows = [list(real[:10]), list(self.decoded(mu[:10]))]
         title = f"Through a code of {self.config.latent} numbers, at beta = {self.config.beta:g}"
-        viz.image_grid([originals, self.decoded(mu[:count])], out / "reconstructions.png", titles, title=title)
+        viz.image_grid(rows, out / "reconstructions.png", ["test image", "rebuilt from its mean code"], title=title)
 
-        noise = random.seed(self.config.seed).standard_normal((4 * count, self.config.latent), "float32")
-        sampled = self.decoded(noise)
-        title = "Nobody took these pictures: decoded from random codes z ~ N(0, 1)"
-        viz.image_grid([sampled[i::4] for i in range(4)], out / "samples.png", title=title)
+        rows = [list(made[i : i + 10]) for made in samples.values() for i in (0, 10)]
+        titles = [f"z ~ {name}" for name in samples for _ in range(2)]
+        viz.image_grid(rows, out / "samples.png", titles, title="Nobody took these pictures: decoded from random codes")
 
-        if len(mu) >= 3:
-            A, B, C = mu[furthest(mu)]
-            u = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
-            rows = [self.decoded(A + u * (B - A) + v * (C - A)) for v in u]  # z = A + u (B − A) + v (C − A)
-            across = ["A", *[""] * (steps - 2), "B"]
-            down = ["A", *[""] * (steps - 2), "C"]
-            title = "The plane of codes through three test images, A (top left), B (top right) and C (bottom left)"
-            viz.image_grid(rows, out / "walk.png", down, across, title)
+        A, B, C = mu[furthest(mu)]
+        u = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+        rows = [list(self.decoded(A + u * (B - A) + v * (C - A))) for v in u]  # z = A + u (B − A) + v (C − A)
+        across, down = (["A", *[""] * (steps - 2), end] for end in "BC")
+        title = "The plane of codes through three test images, A (top left), B (top right) and C (bottom left)"
+        viz.image_grid(rows, out / "walk.png", down, across, title)
 
-    def decoded(self, z: np.ndarray) -> list[np.ndarray]:
-        """Codes (n, latent) as n images to look at, (H, W, 1 or 3) each."""
+    def decoded(self, z: np.ndarray) -> np.ndarray:
+        """Codes (n, latent) as images to look at, (n, H, W, 1 or 3)."""
         shape = (len(z), self.config.image_size, self.config.image_size, self.inputs.channels)
         y = extract(self.vae.decoder, z, lambda codes: codes).reshape(shape)
-        return list(visible(augment.unstandardize(y, self.inputs.mean, self.inputs.deviation)))
+        return visible(augment.unstandardize(y, self.inputs.mean, self.inputs.deviation))
 
 
 class Mean(nn.Module):
