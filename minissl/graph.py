@@ -132,7 +132,7 @@ def _collect(sums: dict[Any, Sum], parent: Source, term: Array | Part, gradient:
         found.add_part(term)
         return
     term = _fit(term, parent, vjp)
-    ours = term is not gradient and term.base is None  # a new array: the vjp does not keep what it returns
+    ours = term is not gradient and not isinstance(term.base, type(term))  # no view: a vjp keeps nothing it returns
     if found is None:
         sums[parent.origin] = Sum(term, ours)
     else:
