@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
-from minissl import nn, ops, optim
+from minissl import backend, nn, ops, optim
 from minissl.backend.cpu import memory
 from minissl.tensor import Tensor, as_tensor, no_grad, record, stop_gradient
 
