@@ -8,7 +8,7 @@ import numpy as np
 from minissl import augment, backend, evaluation, random, viz
 from minissl.data import DataSet
 from minissl.evaluation import Labelled
-from reference.method import Inputs, Method, visible  # noqa: F401  (chapters draw with it)
+from reference.method import Inputs, Method
 from reference.settings import Settings
 from reference.supervised import Supervised
 from reference.trainer import read_metrics, train

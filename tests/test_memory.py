@@ -4,6 +4,7 @@ import numpy as np
 
 from minissl import backend
 from minissl.backend.cpu import memory
+from minissl.tensor import Tensor
 
 LARGE = (memory.LARGE // 4,)  # float32
 
@@ -59,3 +60,13 @@ def test_a_training_run_reuses_the_results_of_kernels() -> None:
     with home.training_run():
         places = {address(home.matmul(a, a)) for _ in range(5)}
     assert len(places) == 1
+
+
+def test_gradients_in_reused_memory_are_added_into_and_not_copied() -> None:
+    """An array of `memory.empty` has a base, as a view has, and is nobody else's all the same."""
+    x = Tensor(np.ones((512, 512), "float32"), requires_grad=True)
+    w = np.ones((512, 512), "float32")
+    with backend.current().training_run():
+        (x @ w).sum().backward()
+        assert isinstance(x.grad.base, memory._Loan)
+    np.testing.assert_array_equal(x.grad, 512)

@@ -19,7 +19,8 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: floa
 
     def work(start: int, stop: int) -> None:
         for s in chunks(start, stop, max(1, CHUNK // D)):
-            y[s] *= _centred(rows[s], epsilon, out=y[s])
+            scale = _centred(rows[s], epsilon, out=y[s])  # 1/σ
+            y[s] *= scale
             y[s] *= gamma
             y[s] += beta
 
