@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minissl import backend, data, nn
-from minissl.augment import standardize, to_float
+from minissl import augment, backend, data, nn
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.optim import Optimizer
@@ -85,17 +84,26 @@ class Method(nn.Module):
         """Images (N, H, W, C) on the host as `examples.png` shows them, (N, H', W', 1 or 3)."""
         return visible(images)
 
+    def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:
+        """What goes into the network as `examples.png` shows it, below the images: (N, H', W', 1 or 3) by row title."""
+        images = [view for view in views if getattr(view, "ndim", 0) == 4]
+        mean, deviation = self.inputs.mean, self.inputs.deviation
+        return {
+            f"view {i}": self.picture(backend.to_host(augment.unstandardize(image, mean, deviation)))
+            for i, image in enumerate(images, 1)
+        }
+
     def raw(self, batch: Batch) -> backend.Array:
         """A batch's images on the current backend, float32 in [0, 1] (or in the units of the data)."""
-        return to_float(backend.to_device(batch["images"]))
+        return augment.to_float(backend.to_device(batch["images"]))
 
     def standardize(self, images: backend.Array) -> backend.Array:
         """Images with mean 0 and deviation 1 per channel of the training images: what networks take."""
-        return standardize(images, self.inputs.mean, self.inputs.deviation)
+        return augment.standardize(images, self.inputs.mean, self.inputs.deviation)
 
     def prepare(self, images: backend.Array) -> backend.Array:
         """Stored images to what the encoder takes when it is evaluated: no augmentation."""
-        return self.standardize(to_float(images))
+        return self.standardize(augment.to_float(images))
 
 
 def visible(images: np.ndarray) -> np.ndarray:

@@ -97,11 +97,8 @@ def curve(out: Path, chapter: str, references: dict[str, float]) -> None:
 def examples(method: Method, data: DataSet, out: Path, count: int = 8) -> None:
     """What goes into the network: some images, each above its views."""
     batch = {key: array[:count] for key, array in data.arrays.items()}
-    views = method.views(batch, random.seed(method.config.seed))
-    rows = [backend.to_host(method.raw(batch))]
-    for view in views:
-        if getattr(view, "ndim", 0) == 4:
-            rows.append(backend.to_host(augment.unstandardize(view, method.inputs.mean, method.inputs.deviation)))
-    pictures = [list(method.picture(row)) for row in rows]  # views may differ in size
-    titles = ["image", *(f"view {i}" for i in range(1, len(rows)))]
-    viz.image_grid(pictures, out / "examples.png", row_titles=titles, title="What the network sees")
+    shown = method.shown(method.views(batch, random.seed(method.config.seed)))
+    rows = {"image": method.picture(backend.to_host(method.raw(batch))), **shown}
+    viz.image_grid(
+        [list(row) for row in rows.values()], out / "examples.png", list(rows), title="What the network sees"
+    )

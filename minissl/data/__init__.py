@@ -8,6 +8,7 @@ for batch in Loader(data.part("train"), 256).epoch(0):
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,10 +44,12 @@ def open_data(
     count: int = 2000,
     workers: int = 2,
     skip_bad_files: bool = False,
+    **of_scenes: Any,
 ) -> DataSet:
     """Open a data set by name or path; the result always has "images" and "part".
 
-        "scenes"                   `count` embedded scenes of `size` pixels, drawn from `seed`
+        "scenes"                   `count` embedded scenes of `size` pixels, drawn from `seed`; further keywords (bands,
+                                   sun) go to `scenes.generate`, and mean nothing to other data
         "eurosat"                  a named download (`DOWNLOADS`), then as a folder
         PATH                       a folder of images, decoded to `size` (see `read_folder`)
         PATH.npz, PATH.npy, PATH   a stack, or a folder that holds images.npy, as it is: `size` is not used
@@ -61,7 +64,7 @@ def open_data(
     if name_or_path == "scenes":
         from minissl.data import scenes
 
-        dataset = scenes.generate(count, size=size, seed=seed)
+        dataset = scenes.generate(count, size, seed, **of_scenes)
     elif name_or_path in DOWNLOADS:
         dataset = read_folder(fetch(str(name_or_path)), size, workers, skip_bad_files)
     else:

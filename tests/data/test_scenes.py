@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from minissl.data import scenes
 from minissl.data.scenes.layout import COVERS, DETAIL
-from minissl.data.scenes.render import BANDS, draw_sky, reflectance
+from minissl.data.scenes.render import BANDS, RED_GREEN_BLUE, draw_sky, reflectance, true_colour
 from minissl.data.scenes.terrain import fractal_noise, hillshade
 
 
@@ -157,3 +158,34 @@ def test_the_contact_sheet_is_written_where_asked(tmp_path):
     assert printed.strip() == str(path)
     with Image.open(path) as sheet:
         assert sheet.height > 10 * 64
+
+
+def test_masks_name_what_covers_most_of_each_pixel(world):
+    """Pixel by pixel, the cover of most of its cells; of equals the later, which are the finer ones."""
+    mask = world["masks"][0]
+    cells = scenes.locate(3, 0).canvas.cover
+    for y in range(64):
+        for x in range(64):
+            inside = np.bincount(cells[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel(), minlength=len(COVERS))
+            assert mask[y, x] == max(np.flatnonzero(inside == inside.max()))
+    assert len(np.unique(world["masks"])) == len(COVERS)
+
+
+def test_all_bands_are_the_same_acquisition():
+    """Red, green and blue of the thirteen bands make the true-colour picture (its noise is drawn band by band)."""
+    every, rgb = scenes.generate(8, 32, bands="s2"), scenes.generate(8, 32)
+    assert every["images"].shape == (8, 32, 32, 13) and every["images"].dtype == np.float32
+    assert every["images"].min() >= 0 and every["images"].max() <= 1
+    pictures = true_colour(every["images"][..., list(RED_GREEN_BLUE)]).astype(int)
+    assert np.abs(pictures - rgb["images"]).mean() < 4
+    np.testing.assert_array_equal(every["masks"], rgb["masks"])
+
+
+def test_the_sun_changes_the_shadows_and_nothing_else():
+    """Under another azimuth the sky is the same; a fixed one stands in the south-east, a random one anywhere."""
+    skies = {sun: [draw_sky(np.random.default_rng(i), 40.0, sun) for i in range(40)] for sun in get_args(scenes.Sun)}
+    for orbit, fixed, random in zip(*skies.values(), strict=True):
+        assert orbit.dryness == fixed.dryness == random.dryness and orbit.noise == fixed.noise == random.noise
+        assert fixed.azimuth == pytest.approx(0.75 * np.pi)
+    azimuths = np.array([sky.azimuth for sky in skies["random"]])
+    assert np.ptp(azimuths) > 5 and abs(np.corrcoef(azimuths, [s.dryness for s in skies["random"]])[0, 1]) < 0.5

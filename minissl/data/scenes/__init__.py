@@ -14,17 +14,31 @@ Location i of a seed is always the same place, however many are asked for; its p
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from minissl.backend import get
 from minissl.data.dataset import DataSet
-from minissl.data.scenes.layout import DETAIL, RECIPES, Canvas
-from minissl.data.scenes.render import RED_GREEN_BLUE, draw_sky, local_spectra, reflectance, true_colour
+from minissl.data.scenes.layout import COVERS, DETAIL, RECIPES, Canvas
+from minissl.data.scenes.render import BANDS, RED_GREEN_BLUE, Sun, draw_sky, local_spectra, reflectance, true_colour
 from minissl.data.scenes.seasons import LAND_COVER, pixel_series
 from minissl.data.scenes.terrain import fractal_noise
 
-__all__ = ["CLASSES", "LAND_COVER", "Location", "generate", "locate", "photograph", "pixel_series"]
+__all__ = [
+    "BANDS",
+    "CLASSES",
+    "COVERS",
+    "LAND_COVER",
+    "Location",
+    "Sun",
+    "acquire",
+    "generate",
+    "land_cover",
+    "locate",
+    "photograph",
+    "pixel_series",
+]
 
 CLASSES = tuple(RECIPES)
 SMALLEST = 16  # pixels: below this no river bends and no street meets another
@@ -61,31 +75,55 @@ def locate(seed: int, index: int, size: int = 64) -> Location:
     return Location(label, latitude, longitude, part, canvas, relief.astype(np.float32), local_spectra(rng))
 
 
-def photograph(location: Location, rng: np.random.Generator) -> np.ndarray:
+def acquire(
+    location: Location, rng: np.random.Generator, bands: tuple[int, ...] = tuple(range(len(BANDS))), sun: Sun = "orbit"
+) -> np.ndarray:
+    """Reflectance of a location under a sky drawn from `rng`, (size, size, bands) float32. The sun: see `draw_sky`."""
+    sky = draw_sky(rng, location.latitude, sun)
+    return reflectance(location.canvas, location.relief, location.spectra, sky, rng, bands)
+
+
+def photograph(location: Location, rng: np.random.Generator, sun: Sun = "orbit") -> np.ndarray:
     """One true-colour picture of a location under a sky drawn from `rng`: (size, size, 3) uint8."""
-    sky = draw_sky(rng, location.latitude)
-    seen = reflectance(location.canvas, location.relief, location.spectra, sky, rng, RED_GREEN_BLUE)
-    return true_colour(seen)
+    return true_colour(acquire(location, rng, RED_GREEN_BLUE, sun))
 
 
-def generate(count: int, size: int = 64, seed: int = 0) -> DataSet:
+def land_cover(canvas: Canvas) -> np.ndarray:
+    """What covers most of each pixel, (size, size) uint8 into COVERS; of equals the later, which are the finer ones."""
+    size = len(canvas.cover) // DETAIL
+    cells = canvas.cover.reshape(size, DETAIL, size, DETAIL).swapaxes(1, 2).reshape(size, size, DETAIL**2)
+    counts = (cells[..., None] == np.arange(len(COVERS), dtype=np.uint8)).sum(axis=2)  # (size, size, covers)
+    return (len(COVERS) - 1 - counts[..., ::-1].argmax(axis=-1)).astype(np.uint8)
+
+
+def generate(
+    count: int, size: int = 64, seed: int = 0, bands: Literal["rgb", "s2"] = "rgb", sun: Sun = "orbit"
+) -> DataSet:
     """The first `count` locations of the world `seed`, as a data set.
 
-    images    (N, size, size, 3) uint8   true colour, 10 m a pixel
-    labels    (N,)               int64   index into CLASSES
-    location  (N, 2)             float32 latitude and longitude, degrees
-    part      (N,)               uint8   0 train, 1 validation, 2 test: about 70, 10 and 20%, by location
+    images    (N, size, size, 3)  uint8   true colour, 10 m a pixel
+              (N, size, size, 13) float32 with bands="s2": reflectance in all of BANDS, clipped to [0, 1]
+    masks     (N, size, size)     uint8   what covers the ground, index into COVERS
+    labels    (N,)                int64   index into CLASSES
+    location  (N, 2)              float32 latitude and longitude, degrees
+    part      (N,)                uint8   0 train, 1 validation, 2 test: about 70, 10 and 20%, by location
 
-    Raises ValueError for a count below 1, a size below 16 or a negative seed.
+    sun: where it stands, see `draw_sky`; nothing else changes with it. Raises ValueError for a count below 1, a size
+    below 16, a negative seed or other bands.
     """
     if count < 1:
         raise ValueError(f"scenes.generate: count must be at least 1, got {count}; ask for some locations, e.g. 3000")
     if size < SMALLEST:
         raise ValueError(f"scenes.generate: size must be at least {SMALLEST} pixels, got {size}; 64 is the usual one")
+    if bands not in ("rgb", "s2"):
+        raise ValueError(f"scenes.generate: bands must be 'rgb' or 's2', got {bands!r}")
     if seed < 0:
         raise ValueError(f"scenes.generate: seed must not be negative, got {seed}; use 0 or any positive integer")
     arrays: dict[str, np.ndarray] = {
-        "images": np.empty((count, size, size, 3), dtype=np.uint8),
+        "images": np.empty((count, size, size, 3), np.uint8)
+        if bands == "rgb"
+        else np.empty((count, size, size, len(BANDS)), np.float32),
+        "masks": np.empty((count, size, size), dtype=np.uint8),
         "labels": np.empty(count, dtype=np.int64),
         "location": np.empty((count, 2), dtype=np.float32),
         "part": np.empty(count, dtype=np.uint8),
@@ -93,7 +131,11 @@ def generate(count: int, size: int = 64, seed: int = 0) -> DataSet:
     with get("numpy").training_run():  # thousands of tiny matrix products: waking BLAS threads costs more than they do
         for index in range(count):
             location = locate(seed, index, size)
-            arrays["images"][index] = photograph(location, _stream(seed, index, _PICTURE))
+            rng = _stream(seed, index, _PICTURE)
+            arrays["images"][index] = (
+                photograph(location, rng, sun) if bands == "rgb" else acquire(location, rng, sun=sun).clip(0, 1)
+            )
+            arrays["masks"][index] = land_cover(location.canvas)
             arrays["labels"][index] = location.label
             arrays["location"][index] = location.latitude, location.longitude
             arrays["part"][index] = location.part

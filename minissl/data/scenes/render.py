@@ -9,6 +9,7 @@ Gain, haze, light and the spectra themselves differ from place to place whatever
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -49,6 +50,9 @@ _SPECTRA = np.array([SPECTRA[cover] for cover in COVERS], dtype=np.float32)  # (
 _IS_PLANT = np.isin(np.arange(len(COVERS)), (TREES, SHRUB, GRASS, CROP)).astype(np.float32)
 
 
+Sun = Literal["orbit", "fixed", "random"]
+
+
 @dataclass
 class Sky:
     """The circumstances of one acquisition."""
@@ -62,8 +66,11 @@ class Sky:
     noise: float  # deviation of the sensor's noise, as reflectance
 
 
-def draw_sky(rng: np.random.Generator, latitude: float) -> Sky:
-    """The sky over a place (latitude in degrees) at half past ten on a random day, as Sentinel-2 passes."""
+def draw_sky(rng: np.random.Generator, latitude: float, sun: Sun = "orbit") -> Sky:
+    """The sky over a place (latitude in degrees) at half past ten on a random day, as Sentinel-2 passes.
+
+    sun: its azimuth, as it is at that hour ("orbit"), always south-east ("fixed"), or any at all ("random").
+    """
     day = rng.uniform(0, 365)
     season = np.cos(2 * np.pi * (day - 195) / 365)  # 1 in mid July, −1 in mid January
     declination, hour, phi = np.radians(23.4) * season, np.radians(-22.5), np.radians(latitude)
@@ -73,6 +80,9 @@ def draw_sky(rng: np.random.Generator, latitude: float) -> Sky:
     azimuth = float(np.arctan2(east * np.cos(phi), north))
     growth = season * np.tanh(latitude / 20)  # the southern summer is the northern winter; the tropics stay green
     haze = rng.uniform(0, 0.04) * (490 / WAVELENGTHS) ** rng.uniform(0.5, 2.5)
+    if sun != "orbit":
+        # A generator of its own: everything else about the sky stays as it is under another sun.
+        azimuth = 0.75 * np.pi if sun == "fixed" else rng.spawn(1)[0].uniform(-np.pi, np.pi)
     return Sky(
         azimuth=azimuth,
         elevation=elevation,
