@@ -4,13 +4,14 @@ Convolutional Generative Adversarial Networks", DCGAN).
     G: z -> image     D: image -> a logit, high where the image seems real
 
 D learns to tell G's images from real ones, G to make D take its images for real (`losses.gan_discriminator`,
-`losses.gan_generator`). No pooling and no hidden linear layers: strides halve and double the sides. Weights start
+`losses.gan_generator`). No pooling: strides halve the sides, and pixels are repeated to double them. Weights start
 Gaussian, σ = 0.02.
 """
 
 from collections.abc import Iterator
 
 from minissl import nn, ops
+from minissl.models.autoencoder import ConvDecoder
 from minissl.models.backbone import Backbone
 from minissl.tensor import Tensor
 
@@ -18,24 +19,20 @@ from minissl.tensor import Tensor
 class Generator(nn.Module):
     """z (N, latent) -> images (N, image, image, C) with values in [−1, 1]. image: 4·2^k pixels, k >= 1.
 
-    The first map has 4x4 pixels and width·2^(k − 1) channels; each further one twice the side and half the channels.
+    The first map has 4x4 pixels and width·2^(k − 1) channels; each further one twice the side and half the channels, by
+    `ConvDecoder`: pixels are repeated and convolved, where DCGAN has transposed convolutions, whose checkerboard a
+    discriminator is slow to drive out.
     """
 
     def __init__(self, latent: int = 100, image: int = 64, channels: int = 3, width: int = 64) -> None:
-        k = doublings("Generator", image)
-        top = width << k - 1
-        layers: list[nn.Module] = [nn.ConvTranspose2d(latent, top, 4, bias=False), nn.BatchNorm(top, relu=True)]
-        for i in reversed(range(1, k)):
-            C, D = width << i, width << i - 1
-            layers += [nn.ConvTranspose2d(C, D, 4, 2, 1, bias=False), nn.BatchNorm(D, relu=True)]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(width, channels, 4, 2, 1))
+        self.decoder = ConvDecoder(image, channels, width, doublings("Generator", image), latent)
         self.latent = latent
         start_small(self)
 
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"Generator: expected z (N, {self.latent}), got {z.shape}")
-        return ops.tanh(self.layers(z.reshape(len(z), 1, 1, self.latent)))
+        return ops.tanh(self.decoder(z))
 
 
 class Discriminator(Backbone):
@@ -75,7 +72,7 @@ def doublings(network: str, image: int) -> int:
 
 
 def start_small(network: nn.Module) -> None:
-    """Every convolution's weights anew from N(0, 0.02²), as DCGAN has it."""
+    """Every matrix and kernel anew from N(0, 0.02²), as DCGAN has it."""
     for parameter in network.parameters():
-        if parameter.ndim == 4:
+        if parameter.ndim > 1:
             parameter.data = nn.initializers.normal(parameter.shape, 0.02)

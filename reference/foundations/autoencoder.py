@@ -14,7 +14,9 @@ image is lost does not mean that the code is of use: compare the probes with tho
 (Hinton and Salakhutdinov, 2006, "Reducing the Dimensionality of Data with Neural Networks")
 
 Differs from the paper: ReLU and Adam from random weights, where the paper has logistic units, trained layer by layer as
-restricted Boltzmann machines first; images reduced to a few pixels a side; a convolutional form beside the paper's.
+restricted Boltzmann machines first; images reduced to a few pixels a side; convolutional forms beside the paper's, of
+which `resnet` (with `--side 64 --width 16`) has the encoder of the later chapters. With `--masking` the encoder sees a
+part of the numbers only, and the whole is asked for: `denoising` in one phase instead of layer by layer.
 """
 
 from dataclasses import dataclass
@@ -37,14 +39,16 @@ from reference.settings import Settings
 class Config(Settings):
     """The autoencoder's settings."""
 
-    # Side to which images are reduced before anything else; a multiple of 8 for conv
+    # Side to which images are reduced before anything else; a multiple of 8 for conv, of 16 for resnet
     side: int = 16
-    # Without hidden layers, with a hidden layer of ReLU on either side of the code, or convolutional
-    kind: Literal["linear", "dense", "conv"] = "dense"
-    # Numbers in the code z; above side² · channels it is wider than the image
+    # Without hidden layers, with a hidden layer of ReLU on either side of the code, convolutional, or a ResNet-18
+    kind: Literal["linear", "dense", "conv", "resnet"] = "dense"
+    # Numbers in the code z, above side² · channels wider than the image; resnet has 8 · width
     latent: int = 64
-    # Units of each hidden layer (dense), or channels of the first convolution (conv: 16 will do)
+    # Units of each hidden layer (dense), or channels of the first convolution (conv, resnet: 16 will do)
     width: int = 512
+    # Part of the numbers that the encoder gets as 0, while the target stays whole: a denoising autoencoder
+    masking: float = 0.0
     # How often every training image is seen
     epochs: int = 60
     # Update rule
@@ -63,15 +67,17 @@ class Autoencoder(Method):
 
     def __init__(self, config: Config, inputs: Inputs) -> None:
         super().__init__(config, inputs)
-        network: models.ConvAutoencoder | models.DeepAutoencoder
-        if config.kind == "conv":
-            network = models.ConvAutoencoder(config.side, inputs.channels, config.width, 3, config.latent)
-            self.encoder = network.encoder
+        side, C, width = config.side, inputs.channels, config.width
+        self.code = 8 * width if config.kind == "resnet" else config.latent
+        if config.kind == "resnet":
+            self.encoder = models.resnet18(width, C, "halving")
+            self.decoder: nn.Module = models.ConvDecoder(side, C, width, 4, self.code)
+        elif config.kind == "conv":
+            conv = models.ConvAutoencoder(side, C, width, 3, config.latent)
+            self.encoder, self.decoder = conv.encoder, conv.decoder
         else:
-            hidden = (config.width,) if config.kind == "dense" else ()
-            network = models.DeepAutoencoder(config.side**2 * inputs.channels, hidden, config.latent)
-            self.encoder = nn.Sequential(Rows(), network.encoder)
-        self.decoder = network.decoder
+            deep = models.DeepAutoencoder(side**2 * C, (width,) if config.kind == "dense" else (), config.latent)
+            self.encoder, self.decoder = nn.Sequential(Rows(), deep.encoder), deep.decoder
         self.references = {"the mean image for all": 1.0}
 
     @classmethod
@@ -80,12 +86,13 @@ class Autoencoder(Method):
         images.arrays["images"] = reduced(images["images"], config.side)
         return images
 
-    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array]:
-        return (self.standardize(self.raw(batch)),)
+    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
+        x = self.standardize(self.raw(batch))  # (N, H, W, C), of variance 1
+        return augment.corrupt(x, rng, "masking", self.config.masking), x
 
     def loss(self, views: tuple[Any, ...]) -> Tensor:
-        (x,) = views  # (N, H, W, C), standardised: of variance 1
-        z = self.encoder(Tensor(x))  # (N, latent)
+        seen, x = views
+        z = self.encoder(Tensor(seen))  # (N, latent)
         y = self.decoder(z).reshape(x.shape)
         return losses.mse(y, x)
 
@@ -102,9 +109,7 @@ class Autoencoder(Method):
         self.draw([x, y, noise, rebuilt_noise], shape, out)
         return {
             "unexplained variance, test images": unexplained(x, y),
-            f"unexplained variance, {self.config.latent} principal components": unexplained(
-                x, principal(train, x, self.config.latent)
-            ),
+            f"unexplained variance, {self.code} principal components": unexplained(x, principal(train, x, self.code)),
             "unexplained variance, white noise": unexplained(noise.reshape(len(noise), -1), rebuilt_noise),
         }
 
@@ -114,7 +119,7 @@ class Autoencoder(Method):
         grid = np.stack([self.picture(row) for row in images])  # (4, count, H, W, 3)
         titles = ["test image", "rebuilt", "white noise", "rebuilt"]
         numbers = shape[1] * shape[2] * shape[3]
-        title = f"{numbers} numbers through a code of {self.config.latent}"
+        title = f"{numbers} numbers through a code of {self.code}"
         viz.image_grid(grid, out / "reconstructions.png", titles, title=title)
 
 

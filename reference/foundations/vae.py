@@ -46,7 +46,7 @@ class Config(Settings):
     """The variational autoencoder's settings."""
 
     # Numbers in the code z; those that the images do not need fall silent
-    latent: int = 64
+    latent: int = 32
     # Channels of the first convolution; each further one has twice as many
     width: int = 16
     # Halvings of the image's side, which 2^depth must divide
@@ -57,12 +57,16 @@ class Config(Settings):
     turns: bool = True
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
+    # How many scenes to generate; other data come as they are
+    scenes: int = 6000
     # How often every training image is seen
     epochs: int = 40
+    # Images in a step; small, for many steps
+    batch_size: int = 16
     # Update rule
     optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
