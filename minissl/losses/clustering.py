@@ -26,7 +26,7 @@ def sinkhorn(scores: Any, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
     (scores,) = embeddings("sinkhorn", stop_gradient(scores))
     if iterations < 1:
         raise ValueError(f"sinkhorn: expected at least 1 iteration, got {iterations}; usual are 3")
-    log_q = scores / positive_temperature("sinkhorn", epsilon)  # (N, K)
+    log_q = scores / positive_temperature("sinkhorn", epsilon, "epsilon")  # (N, K)
     for _ in range(iterations):
         log_q = ops.log_softmax(log_q, axis=0)  # log of: each column divided by its sum
         log_q = ops.log_softmax(log_q, axis=1)  # log of: each row divided by its sum

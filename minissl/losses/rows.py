@@ -50,10 +50,10 @@ def class_labels(loss: str, labels: Any, z: Tensor) -> Array:
     return array
 
 
-def positive_temperature(loss: str, temperature: float) -> float:
+def positive_temperature(loss: str, temperature: float, name: str = "temperature") -> float:
     """The temperature, or a ValueError when it is not above 0."""
     if not 0 < temperature < float("inf"):
-        raise ValueError(f"{loss}: expected a temperature above 0, got {temperature}; usual values are 0.05 to 1")
+        raise ValueError(f"{loss}: expected {name} above 0, got {temperature}; usual values are 0.05 to 1")
     return temperature
 
 
