@@ -19,20 +19,21 @@ from minissl.tensor import Tensor
 class Generator(nn.Module):
     """z (N, latent) -> images (N, image, image, C) with values in [−1, 1]. image: 4·2^k pixels, k >= 1.
 
-    The first map has 4x4 pixels and width·2^(k − 1) channels; each further one twice the side and half the channels, by
-    `ConvDecoder`: pixels are repeated and convolved, where DCGAN has transposed convolutions, whose checkerboard a
-    discriminator is slow to drive out.
+    The first map has 4x4 pixels and width·2^(k − 1) channels, each further one twice the side and down to `width`
+    channels, and one more convolution paints the image. Pixels are repeated and convolved (`ConvDecoder`), where DCGAN
+    has transposed convolutions, whose checkerboard a discriminator is slow to drive out.
     """
 
     def __init__(self, latent: int = 100, image: int = 64, channels: int = 3, width: int = 64) -> None:
-        self.decoder = ConvDecoder(image, channels, width, doublings("Generator", image), latent)
+        self.decoder = ConvDecoder(image, width, width, doublings("Generator", image), latent)
+        self.paint = nn.Sequential(nn.BatchNorm(width, relu=True), nn.Conv2d(width, channels, 3, 1, 1))
         self.latent = latent
         start_small(self)
 
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"Generator: expected z (N, {self.latent}), got {z.shape}")
-        return ops.tanh(self.decoder(z))
+        return ops.tanh(self.paint(self.decoder(z)))
 
 
 class Discriminator(Backbone):

@@ -11,12 +11,17 @@ Notice that no loss falls to 0 and stays there. At the fixed point D can only gu
 the slide's own form, G then stands still. Neither loss says how good the images are: look at `progress.png`, the same z
 after more and more epochs. Where all images of a row look alike G has collapsed, and "variety" is near 0.
 
+Notice too the noise on everything that D sees, which fades over the run. Without it D soon tells made images by single
+pixels, wins, and G learns to mend pixels; with it shores and furrows come first (`--noise 0`). And notice that the two
+circle around each other's mistakes: pictures come from an average of G's weights over many steps, which circles less.
+
 (Goodfellow et al., 2014, "Generative Adversarial Nets"; Radford et al., 2016, "Unsupervised Representation Learning
-with Deep Convolutional Generative Adversarial Networks")
+with Deep Convolutional Generative Adversarial Networks"; the noise: Sønderby et al., 2017, "Amortised MAP Inference
+for Image Super-resolution"; the average: Yazıcı et al., 2019, "The Unusual Effectiveness of Averaging in GAN Training")
 
 Differs from the papers: both networks move at the same time, each along its own gradient at where the other stood;
-fewer channels, images of 32 pixels, a higher learning rate for few steps; flips and quarter turns, since images from
-above have no up. Probes read the means of D's stages, where DCGAN pools each to 4x4.
+fewer channels, images of 32 pixels, a generator without transposed convolutions; flips and quarter turns, since images
+from above have no up. Probes read the means of D's stages, where DCGAN pools each to 4x4.
 """
 
 import math
@@ -33,7 +38,7 @@ from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.models.vae import gaussian_noise
-from minissl.optim import Optimizer
+from minissl.optim import Optimizer, WeightAverage
 from minissl.tensor import Tensor, stop_gradient
 from reference.method import Inputs, Method, visible
 from reference.report import reduced
@@ -49,23 +54,29 @@ class Config(Settings):
     # Random numbers z from which an image is made
     latent: int = 64
     # Channels beside the image, in both networks; each halving of the side doubles them
-    width: int = 16
+    width: int = 32
     # G minimises log(1 − D(G(z))), the slide's game, in place of −log D(G(z))
     saturating: bool = False
     # β₁ of Adam, how long it averages gradients: the target moves, so a short memory
     beta1: float = 0.5
+    # Deviation of the noise on all that D sees, in images from −1 to 1; it falls to 0 epoch by epoch
+    noise: float = 0.3
+    # Momentum of the average of G's weights, which makes the pictures; 0 is G as it stands
+    average: float = 0.995
     # Flips and quarter turns, for images from above
     turns: bool = True
+    # How many scenes to generate; other data come as they are
+    scenes: int = 4000
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
-    epochs: int = 50
-    # Images in a step
-    batch_size: int = 32
+    epochs: int = 18
+    # Images in a step; small, for many steps
+    batch_size: int = 16
     # Update rule
     optimizer: Literal["adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
@@ -81,37 +92,46 @@ class GAN(Method):
         half = [0.5] * inputs.channels
         super().__init__(config, replace(inputs, mean=half, deviation=half))  # (x − ½)/½: [−1, 1], as G's tanh has it
         self.G = models.Generator(config.latent, config.image_size, inputs.channels, config.width)
+        self.average_G = WeightAverage(self.G, config.average, buffers="average")
         self.encoder = Stages(models.Discriminator(config.image_size, inputs.channels, config.width))
         self.grid = nn.Buffer(gaussian_noise(SHOWN, config.latent, random.generator()))  # z of progress.png
         self.optimizer_options = {"betas": (config.beta1, 0.999)}
+        self.sigma = config.noise
         self.references = {"2 log 2, D can only guess": 2 * math.log(2), "log 2, the same for G": math.log(2)}
 
     @property
     def D(self) -> models.Discriminator:
         return self.encoder.D
 
-    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
+    def start_epoch(self, epoch: int) -> None:
+        self.sigma = self.config.noise * (1 - epoch / self.config.epochs)
+
+    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, ...]:
         images = self.raw(batch)  # (N, H, W, C)
         if self.config.turns:
             images = augment.quarter_turns(augment.horizontal_flip(images, rng), rng)
-        return self.standardize(images), gaussian_noise(len(images), self.config.latent, rng)
+        images = self.standardize(images)
+        noise = backend.to_device(rng.standard_normal((3, *images.shape), "float32"))
+        return images, gaussian_noise(len(images), self.config.latent, rng), noise
 
     def training_step(self, views: tuple[Any, ...], optimizer: Optimizer) -> dict[str, float]:
-        x, z = views  # (N, H, W, C), (N, latent)
+        x, z, noise = views  # (N, H, W, C), (N, latent), (3, N, H, W, C)
         fake = self.G(Tensor(z))  # (N, H, W, C)
+        n1, n2, n3 = self.sigma * noise
 
         # D's gradient: to it the fakes are given, and G hears nothing of this.
-        real_logits, fake_logits = self.D(Tensor(x)), self.D(stop_gradient(fake))
+        real_logits, fake_logits = self.D(Tensor(x + n1)), self.D(stop_gradient(fake) + n2)
         d_loss = losses.gan_discriminator(real_logits, fake_logits)
         d_loss.backward()
 
         # G's gradient runs through D, which must not learn from it.
         with frozen(self.D):
-            g_loss = losses.gan_generator(self.D(fake), self.config.saturating)
+            g_loss = losses.gan_generator(self.D(fake + n3), self.config.saturating)
         g_loss.backward()
 
         optimizer.step()
         optimizer.zero_grad()
+        self.average_G.update(self.G)
         return {
             "d_loss": d_loss.item(),
             "g_loss": g_loss.item(),
@@ -141,9 +161,9 @@ class GAN(Method):
         return {"variety, generated / real": float(made.std(axis=0).mean() / real.std(axis=0).mean())}
 
     def generated(self, z: np.ndarray) -> np.ndarray:
-        """z (n, latent) to images to look at, (n, H, W, 1 or 3). BatchNorm's averages stay as they are."""
+        """z (n, latent) to images to look at, (n, H, W, 1 or 3), by the average of G."""
         side = self.config.image_size
-        images = extract(self.G, z, lambda noise: noise).reshape(len(z), side, side, self.inputs.channels)
+        images = extract(self.average_G, z, lambda noise: noise).reshape(len(z), side, side, self.inputs.channels)
         return visible((images + 1) / 2)
 
 

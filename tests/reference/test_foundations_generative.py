@@ -98,19 +98,20 @@ def test_three_codes_far_apart() -> None:
 def test_no_gradient_crosses_between_the_networks(data: DataSet) -> None:
     """D's gradient is that of its own loss alone, and G's that of its own."""
     method = make(GAN, data)
-    x, z = views = first_batch(method, data)
+    x, z, noise = views = first_batch(method, data)
+    n1, n2, n3 = method.sigma * noise
     _, found = gradients(method, views)
-    assert all(p.requires_grad for p in method.parameters())
+    assert all(p.requires_grad for p in (*method.G.parameters(), *method.D.parameters()))
 
     fake = method.G(Tensor(z))
-    losses.gan_discriminator(method.D(Tensor(x)), method.D(Tensor(fake.data))).backward()
+    losses.gan_discriminator(method.D(Tensor(x + n1)), method.D(Tensor(fake.data + n2))).backward()
     assert all(p.grad is None for p in method.G.parameters())
     for name, parameter in method.D.named_parameters():
         np.testing.assert_array_equal(found[f"encoder.D.{name}"], parameter.grad)
 
     with gan.frozen(method.D):
         method.zero_grad()
-        loss = losses.gan_generator(method.D(fake))
+        loss = losses.gan_generator(method.D(fake + n3))
     loss.backward()
     assert all(p.grad is None for p in method.D.parameters())
     for name, parameter in method.G.named_parameters():
@@ -131,9 +132,19 @@ def test_where_d_wins_the_slides_generator_stands_still(data: DataSet) -> None:
 
 def test_images_and_samples_lie_between_minus_1_and_1(data: DataSet) -> None:
     method = make(GAN, data, turns=False)
-    x, z = first_batch(method, data)
+    x, z, _ = first_batch(method, data)
     np.testing.assert_allclose(x, data["images"][:N] / 127.5 - 1, atol=1e-6)
     assert np.abs(method.G(Tensor(z)).data).max() <= 1
+
+
+def test_the_noise_fades(data: DataSet) -> None:
+    """It begins at the setting and would be 0 after the last epoch; it is no part of the images themselves."""
+    method = make(GAN, data, noise=0.4, epochs=4)
+    levels = []
+    for epoch in range(4):
+        method.start_epoch(epoch)
+        levels.append(method.sigma)
+    np.testing.assert_allclose(levels, [0.4, 0.3, 0.2, 0.1])
 
 
 def test_adam_forgets_as_dcgan_has_it(data: DataSet) -> None:
@@ -211,7 +222,7 @@ def test_pictures_and_figures(chapter: type[Method], channels: int, tmp_path: Pa
 
 def test_variety_is_nothing_when_the_generator_makes_one_image(data: DataSet, tmp_path: Path) -> None:
     method = make(GAN, data).eval()
-    for parameter in method.G.parameters():
+    for parameter in method.average_G.parameters():
         parameter.data = parameter.data * 0
     [variety] = method.measure({"train": data, "test": data}, tmp_path).values()
     assert variety == pytest.approx(0, abs=1e-6)
