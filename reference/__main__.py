@@ -1,12 +1,10 @@
 """python -m reference                    lists the chapters
 python -m reference simclr             runs one, on generated scenes
 python -m reference simclr --help      shows its settings
+python -m reference league             runs all chapters of a part, and compares them in a table
 python -m reference losses             draws the losses: forces, temperature, and which loss is which
 """
 
-import ast
-import importlib
-import pkgutil
 import sys
 import time
 from pathlib import Path
@@ -16,48 +14,23 @@ import tyro
 
 from minissl import augment, backend, checkpoint, data
 from minissl.backend import BackendUnavailable
-from reference import losses, report
-from reference.method import Inputs, Method
+from reference import league, losses, report, transfer
+from reference.chapters import PARTS, chapters, find
+from reference.method import Inputs, Method, build
 from reference.settings import Settings, resumed, save_form
 from reference.trainer import Interrupted, Progress, train
 
-PARTS = {
-    "foundations": "Representation learning",
-    "pretext": "Pretext tasks",
-    "contrastive": "Contrastive learning",
-    "earth": "Earth observation",
+MORE = {
+    "league": "All chapters of a part with one backbone and budget, under the same probes, as a table.",
+    "losses": "Pictures of the losses: forces on a plane, what temperature does, and which loss is which.",
 }
-PICTURES = "Pictures of the losses: forces on a plane, what temperature does, and which loss is which."
-
-
-def chapters() -> dict[str, list[tuple[str, str]]]:
-    """For each part of the tutorial its chapters: (module name, first line of its docstring)."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for part in PARTS:
-        folder = Path(__file__).parent / part
-        for module in pkgutil.iter_modules([str(folder)]):
-            text = ast.get_docstring(ast.parse((folder / f"{module.name}.py").read_text())) or ""
-            found.setdefault(part, []).append((module.name, text.splitlines()[0] if text else ""))
-    return found
-
-
-def find(name: str) -> type[Method]:
-    """The method of a chapter: the subclass of Method that its file defines."""
-    for part, entries in chapters().items():
-        if name in dict(entries):
-            module = importlib.import_module(f"reference.{part}.{name}")
-            for value in vars(module).values():
-                if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
-                    return value
-    known = ", ".join(name for entries in chapters().values() for name, _ in entries)
-    raise ValueError(f"there is no chapter {name!r}; choose one of: {known}")
 
 
 def overview() -> str:
     lines = ["usage: python -m reference CHAPTER [--help] [settings]"]
     for part, entries in chapters().items():
         lines += ["", PARTS[part], *(f"  {name:24}{line}" for name, line in entries)]
-    lines += ["", "Pictures", f"  {'losses':24}{PICTURES}"]
+    lines += ["", "Side by side", *(f"  {name:24}{line}" for name, line in MORE.items())]
     return "\n".join(lines)
 
 
@@ -83,22 +56,24 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
         )
     images = chapter.open_data(config)
     counts = dict(zip(data.PARTS, np.bincount(images["part"], minlength=3), strict=True))
-    has_classes = "labels" in images and images["labels"].ndim == 1
-    if has_classes and not all(counts.values()):
+    has_classes = transfer.has_classes(images)
+    evaluated = has_classes or (bool(config.segment) and "masks" in images)
+    if evaluated and not all(counts.values()):
         raise ValueError(f"data {config.data!r}: train, validation and test must not be empty for the probes: {counts}")
     if chapter.learns_from_labels and not has_classes:
         raise ValueError(f"data {config.data!r} has no class labels, and {name} learns from them; use class folders")
     parts = {part: images.part(part) for part in data.PARTS}
-    training = parts["train"] if has_classes else images
+    training = parts["train"] if evaluated else images
     check_range(training["images"])
     mean, deviation = augment.channel_statistics(training["images"])
-    method = report.build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
+    method = build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
+    transfer.check(method, config)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(out / "config.json", {"chapter": name} | save_form(config))
     shape = training["images"].shape[1:]
     print(
         f"{name}: {len(training)} images of {shape} to train on"
-        + (f", {counts['validation']} for validation, {counts['test']} to test on" if has_classes else "")
+        + (f", {counts['validation']} for validation, {counts['test']} to test on" if evaluated else "")
         + f"; results in {out}"
     )
     report.examples(method, training, out)
@@ -106,7 +81,7 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
     try:
         progress = train(method, training, config, out)
         report.curve(out, name, method.references)
-        found = report.probes(chapter, method, parts, config, out) if has_classes else {}
+        found = report.evaluate(chapter, method, parts, config, out)
         measured = method.eval().measure(parts, out)
     except (Interrupted, KeyboardInterrupt):
         print(f"\nInterrupted. Continue with: python -m reference {name} --resume {out}")
@@ -137,7 +112,8 @@ def summarise(
         "epochs": config.epochs,
         "seconds": progress.seconds,
         "images_per_second": images_per_second,
-        "probes": found,
+        "probes": {},
+        **found,
         "measured": measured,
     }
     checkpoint.write_json(out / "results.json", results)
@@ -145,7 +121,8 @@ def summarise(
         f"\nTrained for {progress.seconds:.0f} s, {images_per_second:.0f} images/s; "
         f"loading and augmenting took {100 * loading_share:.0f}% of it."
     )
-    print(report.table(found) if found else "No class labels, so no probes.")
+    if found:
+        print(report.tables(found))
     for figure, value in measured.items():
         print(f"{figure}: {value:.4g}")
     print(f"Pictures in {out}: " + ", ".join(sorted(file.name for file in out.glob("*.png"))))
@@ -157,8 +134,8 @@ def main(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     try:
-        if name == "losses":
-            losses.main(rest)
+        if name in MORE:
+            {"league": league, "losses": losses}[name].main(rest)
             return
         chapter = find(name)
         run(chapter, name, parse(chapter, name, rest))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minissl import augment, backend, data, nn
+from minissl import augment, backend, data, nn, random
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.optim import Optimizer
@@ -104,6 +104,12 @@ class Method(nn.Module):
     def prepare(self, images: backend.Array) -> backend.Array:
         """Stored images to what the encoder takes when it is evaluated: no augmentation."""
         return self.standardize(augment.to_float(images))
+
+
+def build(chapter: type[Method], config: Settings, inputs: Inputs) -> Method:
+    """The method as it starts: the seed alone decides its weights."""
+    random.seed(config.seed)
+    return chapter(config, inputs)
 
 
 def visible(images: np.ndarray) -> np.ndarray:

@@ -1,64 +1,128 @@
-"""What a finished run is worth: probes beside honest baselines, pictures, and results.json."""
+"""What a finished run is worth: probes beside honest baselines, what fine-tuning gives, tables and pictures."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minissl import augment, backend, evaluation, random, viz
+from minissl import augment, backend, evaluation, nn, random, viz
 from minissl.data import DataSet
 from minissl.evaluation import Labelled
-from reference.method import Inputs, Method
+from minissl.models import Backbone
+from reference.method import Method, build
+from reference.segmentation import cannot_segment, segment
 from reference.settings import Settings
 from reference.supervised import Supervised
 from reference.trainer import read_metrics, train
+from reference.transfer import features, fine_tune, has_classes, origin
 
+ORIGINS = ("pretrained", "trained", "random", "pixels", "supervised")  # columns of the tables, where there are
 PIXELS = 16  # side to which images are reduced when their raw pixels are the features
 
 
-def probes(
+def evaluate(
     chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path
 ) -> dict[str, Any]:
-    """Accuracy of a linear probe and of nearest neighbours, on features of four origins, all on the same test images.
+    """All that is asked of a trained method: "probes", "layers", "fine_tuning" and "segmentation", where they apply.
 
-    pretrained: this run's encoder.  random: the same encoder untrained.  pixels: the images themselves, at 16x16.
-    supervised: the same encoder trained on the training labels for as many epochs (its linear probe only). A chapter
-    that learns from labels itself has "trained" in the place of the first and the last.
+    found["probes"]["linear"]["pretrained"]              and so of "knn"
+    found["layers"]["layer1"]["pretrained"]              and of the "best" stage
+    found["fine_tuning"]["10%"]["random"]
+    found["segmentation"]["10%"]["mean IoU"]["random"]   and the "pixel accuracy"
+
+    What trains here keeps checkpoints of its own in `out`: an interrupted evaluation, called again, goes on where it
+    stood.
     """
+    found: dict[str, Any] = {}
+    if has_classes(parts["train"]):
+        encoders = origins(chapter, method, parts, config, out)
+        found["probes"] = probes(encoders, method, parts, out)
+        if config.layer_probes and isinstance(method.encoder, Backbone):
+            found["layers"] = layers(encoders, method, parts, found["probes"]["linear"]["pixels"], out)
+        if config.labels:
+            found["fine_tuning"] = fine_tune(chapter, method, parts, config, out)
+    else:
+        print("No class labels, so no probes and no fine-tuning.")
+    if config.segment:
+        if reason := cannot_segment(method, parts):
+            print(f"No segmentation: {reason}.")
+        else:
+            found["segmentation"] = segment(chapter, method, parts, config, out)
+    return found
 
-    def labelled(features: Any) -> list[Labelled]:
-        return [Labelled(features(part["images"]), part["labels"]) for part in parts.values()]
 
-    def under(encoder: Any) -> list[Labelled]:
-        return labelled(lambda images: evaluation.extract(encoder, images, method.prepare))
+def origins(
+    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path
+) -> dict[str, nn.Module]:
+    """The encoders to compare: this run's, and as `config.baselines` two more.
 
-    untrained = build(chapter, config, method.inputs)
-    own = "trained" if method.learns_from_labels else "pretrained"
-    features = {
-        own: under(method.encoder),
-        "random": under(untrained.encoder),
-        "pixels": labelled(raw_pixels),
-    }
-    if not method.learns_from_labels:
-        supervised = build(chapter, config, method.inputs)
-        width = features[own][0].x.shape[1]
-        classifier = Supervised(config, method.inputs, supervised.encoder, width)
+    pretrained: this run's.  random: the same untrained.  supervised: the same, trained on the training labels for as
+    many epochs. A chapter that learns from labels itself has "trained" in the place of the first and the last.
+    """
+    encoders = {origin(method): method.encoder}
+    if config.baselines:
+        encoders["random"] = build(chapter, config, method.inputs).encoder
+    if config.baselines and not method.learns_from_labels:
+        encoder = build(chapter, config, method.inputs).encoder
+        classifier = Supervised(config, method.inputs, encoder, features(method, parts))
         print("The same encoder on the labels, for comparison:")
         train(classifier, parts["train"], config, out, "supervised_")
-        features["supervised"] = under(classifier.encoder)
-    linear = {origin: evaluation.linear_probe(rows[0], rows[1], rows[2]).accuracy for origin, rows in features.items()}
+        encoders["supervised"] = encoder
+    return encoders
+
+
+def probes(
+    encoders: dict[str, nn.Module], method: Method, parts: dict[str, DataSet], out: Path
+) -> dict[str, dict[str, float]]:
+    """Test accuracy of a linear probe and of nearest neighbours (not of supervised features), by probe and origin.
+
+    Beside the encoders stand "pixels", the images themselves at 16x16.
+    """
+
+    def labelled(read: Callable[[np.ndarray], np.ndarray]) -> list[Labelled]:
+        return [Labelled(read(part["images"]), part["labels"]) for part in parts.values()]
+
+    rows = {"pixels": labelled(raw_pixels)}
+    for name, encoder in encoders.items():
+        rows[name] = labelled(partial(evaluation.extract, encoder, prepare=method.prepare))
+    rows = {name: rows[name] for name in ORIGINS if name in rows}
+    linear = {name: evaluation.linear_probe(part[0], part[1], part[2]).accuracy for name, part in rows.items()}
     k = min(20, len(parts["train"]))
-    knn = {origin: evaluation.knn(rows[0], rows[2], k) for origin, rows in features.items() if origin != "supervised"}
-    test = features[own][2]
+    knn = {name: evaluation.knn(part[0], part[2], k) for name, part in rows.items() if name != "supervised"}
+    own = origin(method)
+    test = rows[own][2]
     title = f"Test images in the {own} encoder's features"
     viz.embedding_plot(test.x, test.y, method.inputs.classes, out / "embedding.png", title)
     return {"linear": linear, "knn": knn}
 
 
-def build(chapter: type[Method], config: Settings, inputs: Inputs) -> Method:
-    """The method as it starts: the seed alone decides its weights."""
-    random.seed(config.seed)
-    return chapter(config, inputs)
+def layers(
+    encoders: dict[str, nn.Module], method: Method, parts: dict[str, DataSet], pixels: float, out: Path
+) -> dict[str, dict[str, float]]:
+    """Test accuracy of a linear probe of every stage, by stage and origin, and a picture of it: `layers.png`.
+
+    The last row, "best", is that of the stage which is best on the validation images.
+    """
+    train, validation, test = (Labelled(part["images"], part["labels"]) for part in parts.values())
+    curves = {
+        name: evaluation.layer_probes(encoder, train, validation, test, method.prepare)  # type: ignore[arg-type]
+        for name, encoder in encoders.items()
+    }
+    stages = method.encoder.stages  # type: ignore[attr-defined]
+    viz.curves(
+        {name: [100 * curve[stage].accuracy for stage in stages] for name, curve in curves.items()},
+        out / "layers.png",
+        "Linear probe of every stage, on test images",
+        x="stage, from shallow to deep",
+        x_names=stages,
+        units=dict.fromkeys(curves, "accuracy, %"),
+        references={"raw pixels": 100 * pixels},
+    )
+    found = {stage: {name: curve[stage].accuracy for name, curve in curves.items()} for stage in stages}
+    best = {name: max(curve.values(), key=lambda probe: probe.validation).accuracy for name, curve in curves.items()}
+    return found | {"best": best}
 
 
 def raw_pixels(images: np.ndarray) -> np.ndarray:
@@ -77,13 +141,31 @@ def reduced(images: np.ndarray, side: int | tuple[int, int]) -> np.ndarray:
     return np.concatenate(small)
 
 
-def table(results: dict[str, Any]) -> str:
-    """The probes as a person reads them, accuracies in per cent."""
-    origins = list(results["linear"])
-    lines = ["".join([f"{'accuracy, %':14}", *(f"{origin:>12}" for origin in origins)])]
-    for probe, found in results.items():
-        cells = (f"{100 * found[origin]:12.1f}" if origin in found else f"{'':>12}" for origin in origins)
-        lines.append("".join([f"{probe:14}", *cells]))
+def tables(found: dict[str, Any]) -> str:
+    """What `evaluate` found, as a person reads it."""
+    segmentation = {
+        f"{part} of masks, {name}": values
+        for part, figures in found.get("segmentation", {}).items()
+        for name, values in figures.items()
+    }
+    fine_tuning = {f"{part} of labels": values for part, values in found.get("fine_tuning", {}).items()}
+    rows = {
+        "accuracy, %": found.get("probes", {}),
+        "linear probe, %": found.get("layers", {}),
+        "fine-tuned, %": fine_tuning,
+        "segmentation, %": segmentation,
+    }
+    return "\n\n".join(table(title, values) for title, values in rows.items() if values)
+
+
+def table(title: str, rows: dict[str, dict[str, float]]) -> str:
+    """Figures by row and origin, in per cent."""
+    origins = list(next(iter(rows.values())))
+    width = max(14, *(len(row) + 2 for row in (title, *rows)))
+    lines = [f"{title:{width}}" + "".join(f"{origin:>12}" for origin in origins)]
+    for row, values in rows.items():
+        cells = (f"{100 * values[origin]:12.1f}" if origin in values else f"{'':>12}" for origin in origins)
+        lines.append(f"{row:{width}}" + "".join(cells))
     return "\n".join(lines)
 
 

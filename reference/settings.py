@@ -38,6 +38,20 @@ class Settings:
     weight_decay: float = 1e-4
     # Decides initial weights, order and augmentations; the same seed gives the same run
     seed: int = 0
+    # Compare with the same encoder untrained, and trained on the labels
+    baselines: bool = True
+    # Linear probes of every stage of the encoder, too: a minute or more
+    layer_probes: bool = False
+    # Fine-tune encoder and classifier in the end, on these parts of the labels, such as 0.01 0.1 1.0
+    labels: tuple[float, ...] = ()
+    # Learn segmentation in the end, from the land-cover masks of these parts of the images, such as 0.1 1.0
+    segment: tuple[float, ...] = ()
+    # What of the encoder stands still in fine-tuning and segmentation: none, all, or all up to and including a stage
+    freeze: str = "none"
+    # Epochs of fine-tuning and of segmentation, each as long as with all labels
+    fine_tune_epochs: int = 10
+    # Peak of the learning rate of fine-tuning and of segmentation, by AdamW for every chapter
+    fine_tune_rate: float = 1e-3
     # Threads that read data ahead
     workers: int = 1
     # Stop at the first operation that gives NaN or infinity, and name it (slow)
@@ -52,23 +66,29 @@ class Settings:
             least = 1 if isinstance(value, int) and key not in MAY_BE_ZERO else 0
             if isinstance(value, int | float) and not isinstance(value, bool) and not value >= least:
                 raise ValueError(f"--{key.replace('_', '-')}: expected at least {least}, got {value}")
+        for key in ("labels", "segment"):
+            if not all(0 < part <= 1 for part in getattr(self, key)):
+                raise ValueError(f"--{key}: expected parts above 0 and at most 1, got {getattr(self, key)}")
 
 
 MAY_BE_ZERO = {"warmup_epochs", "seed", "workers"}
-FREE_ON_RESUME = {"resume", "out", "workers", "debug_nan"}  # these change nothing in the result
+# These change nothing in the result, and those nothing in the training: a resumed run may have others.
+FREE_ON_RESUME = {"resume", "out", "workers", "debug_nan"}
+ASKED_AFTERWARDS = {"baselines", "layer_probes", "labels", "segment", "freeze"}
 
 
 def save_form(settings: Settings) -> dict[str, Any]:
     """The settings as JSON holds them, without those that only say where and how to run."""
-    values = dataclasses.asdict(settings)
-    return {key: value for key, value in values.items() if key not in FREE_ON_RESUME}
+    values = {key: value for key, value in dataclasses.asdict(settings).items() if key not in FREE_ON_RESUME}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def resumed(settings: Settings, given: set[str], chapter: str) -> Settings:
     """The settings of the run of `chapter` in `settings.resume`, to continue it exactly.
 
     given: the fields that the user set on the command line. Raises ValueError when one contradicts the run, since a
-    run continued under other settings would be neither the old one nor a new one.
+    run continued under other settings would be neither the old one nor a new one. Only what is measured after training
+    may be asked for anew.
     """
     folder = Path(settings.resume)  # type: ignore[arg-type]
     file = folder / "config.json"
@@ -79,14 +99,16 @@ def resumed(settings: Settings, given: set[str], chapter: str) -> Settings:
         raise ValueError(f"--resume: {str(folder)!r} holds a run of {saved.get('chapter')!r}, not of {chapter!r}")
     if "out" in given:
         raise ValueError(f"--resume continues in {str(folder)!r} itself; leave --out out")
-    for key in sorted(given - FREE_ON_RESUME):
-        if getattr(settings, key) != saved.get(key):
+    new = save_form(settings)
+    for key in sorted(given - FREE_ON_RESUME - ASKED_AFTERWARDS):
+        if new[key] != saved.get(key):
             raise ValueError(
                 f"--resume continues {str(folder)!r} as it was, with {key} = {saved.get(key)!r}, "
-                f"not {getattr(settings, key)!r}; leave the flag out, or start a new run"
+                f"not {new[key]!r}; leave the flag out, or start a new run"
             )
     known = {field.name for field in dataclasses.fields(settings)}
     if unknown := set(saved) - {"chapter", *known}:
         raise ValueError(f"--resume: {str(file)!r} has settings that this version does not know: {sorted(unknown)}")
-    values = {key: value for key, value in saved.items() if key in known}
+    values = {key: value for key, value in saved.items() if key in known - (given & ASKED_AFTERWARDS)}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return dataclasses.replace(settings, **values, out=folder)

@@ -1,6 +1,6 @@
 """Supervised training of the same encoder on the same labels: the yardstick beside every chapter's number."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -9,8 +9,19 @@ from minissl.data.loader import Batch
 from minissl.tensor import Tensor
 from reference.method import Inputs, Method
 
+Self = TypeVar("Self", bound="Downstream")
 
-class Supervised(Method):
+
+class Downstream(Method):
+    """What learns a task on top of an encoder. Parts that `evaluation.freeze` has frozen stand still."""
+
+    def train(self: Self, mode: bool = True) -> Self:
+        super().train(mode)
+        evaluation.eval_frozen(self)
+        return self
+
+
+class Supervised(Downstream):
     """Cross entropy of a linear classifier on the encoder, with crops, flips and quarter turns."""
 
     def __init__(self, config: Any, inputs: Inputs, encoder: nn.Module, features: int) -> None:

@@ -1,7 +1,7 @@
 """Features of a data set under an encoder."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from minissl.tensor import Tensor, no_grad
 
 
 class Labelled(NamedTuple):
-    """Features x (N, D) and their class numbers y (N,), both on the host."""
+    """Features x (N, D), or images (N, H, W, C), and their class numbers y (N,), both on the host."""
 
     x: np.ndarray
     y: np.ndarray
@@ -20,23 +20,34 @@ class Labelled(NamedTuple):
 def extract(
     encoder: Module, images: np.ndarray, prepare: Callable[[backend.Array], backend.Array], batch_size: int = 256
 ) -> np.ndarray:
-    """encoder(prepare(images)) for images (N, H, W, C), batch by batch, as float32 (N, D) on the host.
+    """encoder(prepare(images)) for images (N, H, W, C), as float32 (N, D) on the host; see `by_batch`."""
+    batches = by_batch(encoder, lambda x: backend.to_host(encoder(x).data), images, prepare, batch_size)
+    return np.concatenate(batches).reshape(len(images), -1)
 
-    The encoder runs in evaluation mode (BatchNorm uses its running averages), without a graph, and is left in the mode
+
+def by_batch(
+    network: Module,
+    function: Callable[[Tensor], Any],
+    images: np.ndarray,
+    prepare: Callable[[backend.Array], backend.Array],
+    batch_size: int = 256,
+) -> list[Any]:
+    """function(x), which uses `network`, for each batch x of prepare(images), in a list.
+
+    The network runs in evaluation mode (BatchNorm uses its running averages), without a graph, and is left in the mode
     in which it was found.
     """
-    modes = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
     try:
         with no_grad(), backend.current().training_run():
-            batches = [
-                backend.to_host(encoder(Tensor(prepare(backend.to_device(images[i : i + batch_size])))).data)
+            return [
+                function(Tensor(prepare(backend.to_device(images[i : i + batch_size]))))
                 for i in range(0, len(images), batch_size)
             ]
     finally:
         for module, training in modes:
             module.training = training
-    return np.concatenate(batches).reshape(len(images), -1)
 
 
 def standardize(x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:

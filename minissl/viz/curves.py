@@ -24,13 +24,14 @@ def curves(
     x_values: Sequence[float] | None = None,
     units: Mapping[str, str] | None = None,
     references: Mapping[str, float] | None = None,
+    x_names: Sequence[str] | None = None,
 ) -> None:
     """Draw every series of `history` against `x` into the image file `path`.
 
     A series has one value per x: 1, 2, 3, ... or `x_values`. None means not measured there (the line runs on); NaN and
     infinity break the line. `units` names the unit of a series ("%", "ms"). Series that differ in unit, or in size by
     more than tenfold, get panels of their own, one below the other. `references` are level lines, such as the loss at
-    which everything has collapsed, in the panel of the first series.
+    which everything has collapsed, in the panel of the first series. `x_names` stand below the first, second, ... x.
 
     Raises ValueError when there is nothing to draw, a series and `x_values` differ in length, or a unit has no series.
     """
@@ -77,7 +78,10 @@ def curves(
         if len(ax.lines) > 1:  # beside the panel, where it hides no data
             ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     axes[-1].set_xlabel(x)
-    if x_values is None:
+    if x_names is not None:
+        places = range(1, len(x_names) + 1) if x_values is None else x_values
+        axes[-1].set_xticks(places, x_names, rotation=90 if len(x_names) > 8 else 0)
+    elif x_values is None:
         longest = max(len(values) for values in series.values())
         axes[-1].set_xlim(1 - max(0.5, longest / 50), longest + max(0.5, longest / 50))
         axes[-1].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)

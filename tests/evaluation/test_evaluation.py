@@ -8,7 +8,7 @@ import pytest
 
 from minissl import nn, tensor
 from minissl.evaluation import Labelled, extract, knn, linear_probe, standardize
-from minissl.evaluation.linear import lbfgs, logistic_regression
+from minissl.evaluation.linear import along_principal_axes, lbfgs, logistic_regression, principal_axes
 from minissl.tensor import Tensor
 
 
@@ -181,6 +181,54 @@ def test_logistic_regression_finds_the_optimum_of_a_long_gradient_descent(
     np.testing.assert_allclose(found, W, atol=1e-3)
 
 
+@pytest.mark.parametrize("penalty", [0.001, 1.0])
+def test_among_the_training_rows_lies_the_same_solution(rng: np.random.Generator, penalty: float) -> None:
+    """More features than rows, correlated, two of them one and the same and one constant."""
+    mixing = rng.normal(size=(100, 100)) * np.geomspace(1, 1e-3, 100)[:, None]
+    data = Labelled(rng.normal(size=(30, 100)) @ mixing, rng.integers(3, size=30))
+    data.x[:, 40], data.x[:, 50] = data.x[:, 41], 2.0
+    x, other = standardize(data.x, rng.normal(size=(20, 100)) @ mixing)
+    W = logistic_regression(x, data.y, 3, penalty, np.zeros((101, 3)), tolerance=1e-10)
+
+    spanned, spanned_other = principal_axes(x, other)
+    assert spanned.shape == (30, 29)  # centred rows span a dimension less
+    found = along_principal_axes(spanned, data.y, 3, penalty, np.zeros((30, 3)), tolerance=1e-10)
+    for rows, reduced in ((x, spanned), (other, spanned_other)):
+        np.testing.assert_allclose(reduced @ found[:-1] + found[-1], rows @ W[:-1] + W[-1], atol=1e-6)
+    assert (found[:-1] ** 2).sum() == pytest.approx((W[:-1] ** 2).sum(), abs=1e-6)
+
+
+def test_a_probe_of_many_features_is_that_of_the_direct_solution(rng: np.random.Generator) -> None:
+    y = [rng.integers(3, size=N) for N in (40, 30, 200)]
+    data = [Labelled(rng.normal(size=(len(k), 300)) + 0.35 * np.eye(3)[k].repeat(100, axis=1), k) for k in y]
+    x, _, x_test = standardize(*(part.x for part in data))
+    W = logistic_regression(x, y[0], 3, 0.1, np.zeros((301, 3)), tolerance=1e-10)
+    direct = ((x_test @ W[:-1] + W[-1]).argmax(axis=1) == y[2]).mean()
+    assert 0.5 < direct < 0.99
+    assert linear_probe(data[0], data[1], data[2], (0.1,)).accuracy == pytest.approx(direct, abs=0.006)  # one test row
+
+
+def test_along_the_principal_axes_the_search_is_shorter(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = rng.normal(size=(60, 200)) @ (rng.normal(size=(200, 200)) * np.geomspace(1, 1e-3, 200)[:, None])
+    axes, y = principal_axes(standardize(x)[0])[0], rng.integers(3, size=60)
+    calls: list[int] = []
+
+    def counted(function: Any, *arguments: Any, **options: Any) -> np.ndarray:
+        def called(w: np.ndarray) -> tuple[float, np.ndarray]:
+            calls[-1] += 1
+            return function(w)
+
+        return lbfgs(called, *arguments, **options)
+
+    monkeypatch.setattr("minissl.evaluation.linear.lbfgs", counted)
+    for solve in (logistic_regression, along_principal_axes):
+        calls.append(0)
+        solve(axes, y, 3, 0.1, np.zeros((axes.shape[1] + 1, 3)), 1e-5)
+    assert calls[1] < 0.7 * calls[0], calls
+
+
 @pytest.mark.parametrize("condition", [1.0, 1e3])
 def test_lbfgs_minimizes_a_quadratic(rng: np.random.Generator, condition: float) -> None:
     Q = np.linalg.qr(rng.normal(size=(8, 8)))[0]
@@ -225,6 +273,7 @@ def test_the_penalty_is_chosen_on_the_validation_rows_alone(rng: np.random.Gener
     for test in (train, fresh, Labelled(fresh.x, 1 - fresh.y)):
         assert linear_probe(train, train, test, penalties).penalty == 1e-5
         assert linear_probe(train, fresh, test, penalties).penalty == 1.0
+    assert linear_probe(train, train, fresh, penalties).validation == 1.0
     chosen = linear_probe(train, train, fresh, penalties).accuracy
     other = linear_probe(train, fresh, fresh, penalties).accuracy
     assert chosen < other  # looking at the test rows would have paid
@@ -233,7 +282,7 @@ def test_the_penalty_is_chosen_on_the_validation_rows_alone(rng: np.random.Gener
 def test_the_order_of_the_penalties_does_not_matter_and_ties_take_the_strongest(rng: np.random.Generator) -> None:
     train, validation, test = blobs(rng, 60), blobs(rng, 30), blobs(rng, 30)
     found = {linear_probe(train, validation, test, order) for order in [(1e-3, 1e-1, 1e-2), (1e-1, 1e-2, 1e-3)]}
-    assert found == {(1.0, 1e-1)}
+    assert found == {(1.0, 1e-1, 1.0)}
 
 
 def test_the_probe_is_deterministic_and_leaves_its_data_alone(rng: np.random.Generator) -> None:

@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 
 from minissl import backend
-from reference import __main__
+from reference import __main__, chapters
 from reference.__main__ import main
 from reference.settings import FREE_ON_RESUME, Settings
 
 ROOT = Path(__file__).parents[2]
 TINY = shlex.split("--scenes 60 --image-size 16 --epochs 1 --batch-size 16 --width 4 --embedding 16 --workers 0")
-CHAPTERS = [(part, name, line) for part, entries in __main__.chapters().items() for name, line in entries]
+CHAPTERS = [(part, name, line) for part, entries in chapters.chapters().items() for name, line in entries]
 
 
 def command(*arguments: Any) -> subprocess.CompletedProcess[str]:
@@ -49,8 +49,8 @@ def test_every_chapter_is_listed_under_its_part_in_one_line(capsys: pytest.Captu
     for part, name, summary in CHAPTERS:
         [place] = [i for i, line in enumerate(lines) if line.split()[:1] == [name]]
         assert lines[place] == f"  {name:24}{summary}" and summary.endswith(".")
-        above = [line for line in lines[:place] if line in __main__.PARTS.values()]
-        assert above[-1] == __main__.PARTS[part]
+        above = [line for line in lines[:place] if line in chapters.PARTS.values()]
+        assert above[-1] == chapters.PARTS[part]
     main(["--help"])
     assert capsys.readouterr().out.splitlines() == lines
 
@@ -72,13 +72,13 @@ def test_help_shows_every_setting_with_its_meaning(
         main([chapter, "--help"])
     assert stop.value.code == 0
     shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
-    config = __main__.find(chapter).settings
+    config = chapters.find(chapter).settings
     for field in dataclasses.fields(config):
         meaning = meanings(config).get(field.name, "")
         assert len(meaning) > 10, f"{field.name} has no line that says what it means"
-        # Its own flag, perhaps with choices or the opposite flag, and at once its meaning.
+        # Its own flag, perhaps with choices, several values or the opposite flag, and at once its meaning.
         flag = re.escape("--" + field.name.replace("_", "-"))
-        assert re.search(rf"{flag}\b[^ ]*( [^ ]+){{0,2}} {re.escape(meaning)}", shown), field.name
+        assert re.search(rf"{flag}\b[^ ]*( [^ ]+){{0,3}} {re.escape(meaning)}", shown), field.name
 
 
 # Errors
@@ -89,7 +89,7 @@ ERRORS = {
     "no such path": ("simclr --data ./no/where", "'./no/where' is neither a name nor a path.*a folder of images"),
     "no GPU": ("simclr --backend cupy", "backend 'cupy' cannot run here: .*; install CuPy"),
     "a batch too large": ("simclr {tiny} --batch-size 500 --out {new}", "a batch of 500 .* at most 4."),
-    "a temperature of 0": ("simclr {tiny} --temperature 0 --out {new}", "a temperature above 0, got 0.0"),
+    "a temperature of 0": ("simclr {tiny} --temperature 0 --out {new}", "temperature above 0, got 0.0"),
     "a run is there": ("simclr {tiny} --out {run}", "--out: .* holds a run already; continue it with --resume"),
     "a contradiction": ("simclr --resume {run} --epochs 9", "as it was, with epochs = 1, not 9; leave the flag out"),
     "a contradicting switch": ("simclr --resume {run} --no-turns", "with turns = True, not False; leave the flag out"),
@@ -176,9 +176,9 @@ def test_pictures_open(name: str, run: SimpleNamespace) -> None:
 
 def test_config_holds_every_setting_that_matters(run: SimpleNamespace) -> None:
     config = json.loads((run.folder / "config.json").read_text())
-    fields = {field.name for field in dataclasses.fields(__main__.find("simclr").settings)}
+    fields = {field.name for field in dataclasses.fields(chapters.find("simclr").settings)}
     assert config.keys() == {"chapter"} | (fields - FREE_ON_RESUME)
-    default = __main__.find("simclr").settings.temperature
+    default = chapters.find("simclr").settings.temperature
     assert (config["scenes"], config["width"], config["temperature"]) == (60, 4, default)
 
 
@@ -232,7 +232,7 @@ def save_stack(path: Path, **arrays: Any) -> Path:
 def test_data_without_labels_pretrain_without_probes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = save_stack(tmp_path / "unlabelled.npz")
     main(["simclr", *TINY, "--no-turns", "--data", str(data), "--out", str(tmp_path / "run")])
-    assert "No class labels, so no probes." in capsys.readouterr().out
+    assert "No class labels, so no probes" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "results.json").read_text())["probes"] == {}
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     assert (tmp_path / "run" / "curve.png").exists() and not (tmp_path / "run" / "embedding.png").exists()

@@ -81,6 +81,16 @@ def test_x_values_place_the_points(path: Path) -> None:
         curves({"loss": [3.0, 2.0, 1.0]}, path, "title", x_values=[100, 1000])
 
 
+@pytest.mark.parametrize("x_values", [None, np.array([10, 20, 30])])
+def test_x_names_stand_in_the_place_of_numbers(path: Path, x_values: np.ndarray | None) -> None:
+    pages = []
+    for names in (None, ["one", "two", "three"], ["x"] * 3):
+        curves({"accuracy": [3.0, 2.0, 1.0]}, path, "title", x_values=x_values, x_names=names)
+        pages.append(drawn(path))
+    below = slice(round(0.8 * len(pages[0])), None)
+    assert all((pages[i][below] != pages[j][below]).any() for i, j in ((0, 1), (1, 2)))
+
+
 @pytest.mark.parametrize("history", [{}, {"loss": []}, {"loss": [math.nan, None]}])
 def test_nothing_to_draw_is_an_error(path: Path, history: dict) -> None:
     with pytest.raises(ValueError, match="no finite value to draw"):

@@ -1,0 +1,229 @@
+"""The league: every chapter of a part on the same data, with one backbone and one budget, under the same probes.
+
+    python -m reference league                             the pretext tasks on scenes, three seeds each
+    python -m reference league --data PATH                 the same on a folder of images
+    python -m reference league --only rotation --seeds 0   some of it
+
+A cell of the league is one chapter under one seed: a run like any other, in a folder of its own, with all its pictures.
+What is done is not done again, what was interrupted goes on where it stood, and the table is made of what is there.
+
+All encoders are the same ResNet-18 and see about as many pixels: 20 passes over the training images at budget 1. Only
+the masked autoencoder has to have a transformer; it stands beside its own kind, untrained and supervised.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from reference.chapters import find
+from reference.settings import DEFAULT_BACKEND
+
+AUTOENCODER = {"kind": "resnet", "width": 16, "epochs": 20}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A chapter that takes part, with settings other than its own."""
+
+    title: str
+    chapter: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    baselines: tuple[str, str] | None = (
+        None  # titles of the untrained and the supervised encoder, if its runs give them
+    )
+
+
+PARTS: dict[str, tuple[Entry, ...]] = {
+    "pretext": (
+        Entry("rotation", "rotation", baselines=("random", "supervised")),
+        Entry("autoencoder", "autoencoder", AUTOENCODER),
+        Entry("denoising", "autoencoder", AUTOENCODER | {"masking": 0.5}),
+        Entry("relative patch", "relative_patch"),
+        Entry("jigsaw", "jigsaw"),
+        Entry("inpainting", "inpainting"),
+        Entry("colorization", "colorization"),
+        Entry("split-brain", "split_brain"),
+        Entry("masked autoencoder", "mae", baselines=("random transformer", "supervised transformer")),
+    )
+}
+
+
+@dataclass(kw_only=True)
+class League:
+    """Who plays, on what, and for how long."""
+
+    # Which chapters
+    part: Literal["pretext"] = "pretext"
+    # Only these of them
+    only: tuple[str, ...] = ()
+    # Each chapter runs once under each of these
+    seeds: tuple[int, ...] = (0, 1, 2)
+    # Images to learn from: "scenes" (generated), "eurosat" (downloaded), or a path to class folders or a stack
+    data: str = "scenes"
+    # How many scenes to generate; other data come as they are
+    scenes: int = 2000
+    # Side of an image in pixels; folders are resized to it, scenes generated at it
+    image_size: int = 64
+    # Times the default epochs of every chapter
+    budget: float = 1.0
+    # Parts of the labels on which encoder and classifier are fine-tuned
+    labels: tuple[float, ...] = (0.1, 1.0)
+    # Parts of the masks from which segmentation is learned, where the data have masks
+    segment: tuple[float, ...] = (1.0,)
+    # What of the encoder stands still in fine-tuning and segmentation: none, all, or all up to a stage
+    freeze: str = "none"
+    # Epochs of both
+    fine_tune_epochs: int = 5
+    # Runs side by side, which share the cores; one on a GPU
+    jobs: int = 2
+    # Where arrays live: NumPy on the CPU or CuPy on a GPU; MINISSL_BACKEND sets the default
+    backend: Literal["numpy", "cupy"] = DEFAULT_BACKEND
+    # Folder of the cells and of table.md; by default runs/league/<part>/<name of the data>
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        known = {entry.chapter for entry in PARTS[self.part]}
+        if strangers := set(self.only) - known:
+            raise ValueError(f"--only: expected chapters among {', '.join(sorted(known))}, got {', '.join(strangers)}")
+        if not self.seeds or self.budget <= 0 or self.jobs < 1:
+            raise ValueError("league: expected at least one seed, a budget above 0 and at least one job")
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for entry in PARTS[self.part] if not self.only or entry.chapter in self.only]
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs", "league", self.part, Path(self.data).name)
+
+    def cell(self, entry: Entry, seed: int) -> Path:
+        """Where the run of a chapter under a seed lives."""
+        return self.folder / f"{entry.title.replace(' ', '_')}_{seed}"
+
+
+def main(arguments: list[str]) -> None:
+    """Play what has not been played, then write and print the table."""
+    league = tyro.cli(League, prog="python -m reference league", description=__doc__, args=arguments)
+    cells = [(entry, seed) for seed in league.seeds for entry in league.entries]
+    left = [cell for cell in cells if not (league.cell(*cell) / "results.json").is_file()]
+    print(f"{len(cells) - len(left)} of {len(cells)} runs are done; {league.jobs} at a time, in {league.folder}")
+    failed = []
+    with ThreadPoolExecutor(league.jobs) as pool, tqdm(total=len(left), unit=" runs") as bar:
+        waiting = {pool.submit(play, league, *cell): cell for cell in left}
+        try:
+            for done in as_completed(waiting):
+                entry, seed = waiting[done]
+                if done.result():
+                    failed.append(league.cell(entry, seed) / "log.txt")
+                bar.update()
+        except KeyboardInterrupt:  # the runs have heard it too, and save where they stand
+            pool.shutdown(cancel_futures=True)
+            print("\nInterrupted. The same command goes on where it stood.")
+    text = table(league)
+    print(text)
+    if league.folder.is_dir():
+        (league.folder / "table.md").write_text(text + "\n")
+    if failed:
+        raise ValueError("these runs failed; the end of their logs says why: " + ", ".join(map(str, failed)))
+
+
+def play(league: League, entry: Entry, seed: int) -> int:
+    """One run, or the rest of it, in a process of its own; returns its exit status. What it prints goes to log.txt."""
+    cell = league.cell(entry, seed)
+    cell.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "reference", entry.chapter]
+    command += ["--resume", str(cell)] if (cell / "config.json").is_file() else flags(settings(league, entry, seed))
+    threads = max(1, (os.cpu_count() or 1) // league.jobs)
+    with (cell / "log.txt").open("a") as log:
+        return subprocess.run(
+            command, stdout=log, stderr=log, env={"MINISSL_THREADS": str(threads), **os.environ}, check=False
+        ).returncode
+
+
+def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
+    """The settings of a run, by name, where they are not the chapter's own."""
+    epochs = entry.settings.get("epochs", find(entry.chapter).settings().epochs)
+    side = {"side": league.image_size} if entry.chapter == "autoencoder" else {}
+    return (
+        entry.settings
+        | side
+        | {
+            "data": league.data,
+            "scenes": league.scenes,
+            "image_size": league.image_size,
+            "seed": seed,
+            "epochs": max(1, round(league.budget * epochs)),
+            "baselines": entry.baselines is not None,
+            "layer_probes": True,
+            "labels": league.labels,
+            "segment": league.segment,
+            "freeze": league.freeze,
+            "fine_tune_epochs": league.fine_tune_epochs,
+            "backend": league.backend,
+            "out": league.cell(entry, seed),
+        }
+    )
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+    """Settings as a command line has them."""
+    line = []
+    for key, value in values.items():
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            line.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            line += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return line
+
+
+def table(league: League) -> str:
+    """What is there of the league, in Markdown: a row per encoder, mean ± deviation over seeds, in per cent."""
+    with_baselines = [entry.baselines for entry in league.entries if entry.baselines]
+    titles = [random for random, _ in with_baselines] + [entry.title for entry in league.entries]
+    titles += [supervised for _, supervised in with_baselines]
+    rows: dict[str, list[dict[str, float]]] = {title: [] for title in titles}  # of every seed its figures by column
+    for entry in league.entries:
+        for seed in league.seeds:
+            file = league.cell(entry, seed) / "results.json"
+            if not file.is_file():
+                continue
+            results = json.loads(file.read_text())
+            rows[entry.title].append(figures(results, "pretrained"))
+            for origin, title in zip(("random", "supervised"), entry.baselines or (), strict=False):
+                rows[title].append(figures(results, origin))
+    columns = list(dict.fromkeys(column for seeds in rows.values() for found in seeds for column in found))
+    lines = ["| encoder | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    for title, seeds in rows.items():
+        if not seeds:
+            continue
+        cells = (spread([found[column] for found in seeds if column in found]) for column in columns)
+        lines.append(f"| {title} | {len(seeds)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def figures(results: dict[str, Any], origin: str) -> dict[str, float]:
+    """The league's columns from what one run found, for one of its encoders."""
+    columns = {"linear probe": results["probes"]["linear"], "kNN": results["probes"]["knn"]}
+    columns |= {"best layer": results["layers"]["best"]} if "layers" in results else {}
+    columns |= {f"fine-tuned, {part} of labels": values for part, values in results.get("fine_tuning", {}).items()}
+    for part, values in results.get("segmentation", {}).items():
+        columns[f"segmentation mIoU, {part} of masks"] = values["mean IoU"]
+    return {column: values[origin] for column, values in columns.items() if origin in values}
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± deviation (of the sample, over seeds), in per cent."""
+    if not values:
+        return ""
+    mean = f"{100 * np.mean(values):.1f}"
+    return f"{mean} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else mean

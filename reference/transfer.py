@@ -1,0 +1,110 @@
+"""What a pre-trained encoder saves: labels. The same training on a part of them, from its weights and from random ones.
+
+All chapters are fine-tuned alike, whatever they were pre-trained with: AdamW, batches of 64, warm-up, half a cosine. An
+epoch is as long as with all labels, the few images being repeated (and augmented anew): few labels, but as many steps.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minissl import backend, evaluation
+from minissl.data import DataSet
+from reference.method import Method, build
+from reference.settings import Settings
+from reference.supervised import Supervised
+from reference.trainer import train
+
+BATCH, WEIGHT_DECAY = 64, 0.01
+
+
+def fine_tune(
+    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path
+) -> dict[str, dict[str, float]]:
+    """Test accuracy of encoder and classifier, by part of the labels (`config.labels`) and then by first weights.
+
+    `config.freeze` says what of the encoder stands still. A part that was trained before is read from its checkpoint.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for fraction in sorted(config.labels):
+        some = repeated_fraction(parts["train"], fraction, config.seed)
+        for start, encoder in starts(chapter, method, parts, config):
+            settings = recipe(config, len(some))
+            classifier = Supervised(settings, method.inputs, encoder, features(method, parts))
+            print(f"Fine-tuning on {percent(fraction)} of the labels, from {start} weights:")
+            train(classifier, some, settings, out, f"labels_{100 * fraction:g}_{start}_{freezing(config)}")
+            right = classifier.predict(parts["test"]["images"]) == parts["test"]["labels"]
+            found.setdefault(percent(fraction), {})[start] = float(right.mean())
+    return found
+
+
+def check(method: Method, config: Settings) -> None:
+    """Raise ValueError, before anything is trained, for what cannot be asked of this method afterwards."""
+    if config.freeze not in evaluation.freezable(method.encoder):
+        known = ", ".join(evaluation.freezable(method.encoder))
+        raise ValueError(f"--freeze: expected one of {known} for this encoder, got {config.freeze!r}")
+    if config.labels and method.learns_from_labels:
+        raise ValueError("--labels: this chapter learns from all labels itself, so there is nothing to fine-tune")
+
+
+def starts(
+    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings
+) -> Iterator[tuple[str, Any]]:
+    """Copies of the encoder, partly frozen: with this run's weights, and with random ones if `config.baselines`.
+
+    Random numbers start anew with each, so that what is put on top of them starts alike.
+    """
+    x = method.prepare(backend.to_device(parts["test"]["images"][:1]))
+    for start in (origin(method), "random") if config.baselines else (origin(method),):
+        encoder = build(chapter, config, method.inputs).encoder
+        if start != "random":
+            encoder.load_state_dict(method.encoder.state_dict())
+        evaluation.freeze(encoder, config.freeze, x)
+        yield start, encoder
+
+
+def features(method: Method, parts: dict[str, DataSet]) -> int:
+    """How many numbers the encoder makes of an image."""
+    return evaluation.extract(method.encoder, parts["test"]["images"][:1], method.prepare).shape[1]
+
+
+def origin(method: Method) -> str:
+    """What the method's own weights are called in results."""
+    return "trained" if method.learns_from_labels else "pretrained"
+
+
+def recipe(config: Settings, count: int) -> Settings:
+    """The settings of fine-tuning on an epoch of `count` images."""
+    return Settings(
+        backend=config.backend,
+        epochs=config.fine_tune_epochs,
+        batch_size=min(BATCH, count),
+        optimizer="adamw",
+        learning_rate=config.fine_tune_rate,
+        weight_decay=WEIGHT_DECAY,
+        seed=config.seed,
+        workers=config.workers,
+        debug_nan=config.debug_nan,
+    )
+
+
+def repeated_fraction(data: DataSet, fraction: float, seed: int) -> DataSet:
+    """A part of every class (of all rows, where there are no classes), repeated until it is as long as `data`."""
+    labels = data["labels"] if has_classes(data) else np.zeros(len(data), np.int64)
+    return data.select(np.resize(evaluation.label_fraction(labels, fraction, seed), len(data)))
+
+
+def has_classes(data: DataSet) -> bool:
+    """Whether every image has one class."""
+    return "labels" in data and data["labels"].ndim == 1
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:g}%"
+
+
+def freezing(config: Settings) -> str:
+    """The part of a checkpoint's name that tells what was frozen."""
+    return "" if config.freeze == "none" else f"frozen_{config.freeze}_"

@@ -1,0 +1,69 @@
+"""The league: what is done stays done, what failed is named, and the table is the mean over seeds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reference import league
+from reference.chapters import find
+from reference.league import PARTS, League
+
+TINY = ["--only", "autoencoder", "--seeds", "0", "--scenes", "140", "--image-size", "16", "--budget", "0.05"]
+TINY += ["--labels", "1.0", "--segment", "1.0", "--fine-tune-epochs", "1", "--jobs", "1"]
+
+
+def test_every_entry_is_a_chapter_that_knows_its_settings() -> None:
+    for entry in PARTS["pretext"]:
+        settings = league.settings(League(), entry, seed=1)
+        assert find(entry.chapter).settings(**settings).seed == 1
+    assert {entry.chapter for entry in PARTS["pretext"]} >= {"rotation", "jigsaw", "mae", "split_brain"}
+
+
+def test_a_league_is_played_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Real runs, in processes of their own; the second call finds them done and prints the same table."""
+    league.main([*TINY, "--out", str(tmp_path)])
+    first = capfd.readouterr().out
+    assert "0 of 2 runs are done" in first and "| autoencoder | 1 |" in first and "| denoising | 1 |" in first
+    assert "segmentation mIoU, 100% of masks" in first and "random" not in first
+    written = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("results.json")}
+    assert len(written) == 2
+
+    league.main([*TINY, "--out", str(tmp_path)])
+    second = capfd.readouterr().out
+    assert "2 of 2 runs are done" in second
+    assert first[first.index("| encoder") :] == second[second.index("| encoder") :]
+    assert all(file.stat().st_mtime_ns == when for file, when in written.items())
+    assert (tmp_path / "table.md").read_text() in second
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"autoencoder_0/log\.txt"):
+        league.main([*TINY, "--out", str(tmp_path), "--data", str(tmp_path / "nowhere")])
+    assert "neither a name nor a path" in (tmp_path / "autoencoder_0" / "log.txt").read_text()
+
+
+def test_the_table_has_means_and_deviations_and_the_baselines(tmp_path: Path) -> None:
+    for seed, accuracy in ((0, 0.5), (1, 0.6), (2, 0.7)):
+        cell = tmp_path / f"rotation_{seed}"
+        cell.mkdir()
+        linear = {"pretrained": accuracy, "random": accuracy - 0.2, "pixels": 0.1, "supervised": 0.9}
+        results = {"probes": {"linear": linear, "knn": {"pretrained": 0.4, "random": 0.3, "pixels": 0.1}}}
+        (cell / "results.json").write_text(json.dumps(results))
+    lines = league.table(League(only=("rotation",), out=tmp_path)).splitlines()
+    assert lines[0] == "| encoder | seeds | linear probe | kNN |"
+    assert lines[2:] == [
+        "| random | 3 | 40.0 ± 10.0 | 30.0 ± 0.0 |",
+        "| rotation | 3 | 60.0 ± 10.0 | 40.0 ± 0.0 |",
+        "| supervised | 3 | 90.0 ± 0.0 |  |",
+    ]
+
+
+def test_settings_become_flags() -> None:
+    values = {"seed": 1, "layer_probes": True, "baselines": False, "labels": (0.1, 1.0)}
+    assert league.flags(values) == ["--seed", "1", "--layer-probes", "--no-baselines", "--labels", "0.1", "1.0"]
+
+
+def test_who_is_not_in_the_part_cannot_play() -> None:
+    with pytest.raises(ValueError, match="expected chapters among .*rotation.*, got simclr"):
+        League(only=("simclr",))
