@@ -25,8 +25,6 @@ from above have no up. Probes read the means of D's stages, where DCGAN pools ea
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +36,7 @@ from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.models.vae import gaussian_noise
+from minissl.nn.frozen import frozen
 from minissl.optim import Optimizer, WeightAverage
 from minissl.tensor import Tensor, stop_gradient
 from reference.method import Inputs, Method, visible
@@ -70,7 +69,7 @@ class Config(Settings):
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
-    epochs: int = 18
+    epochs: int = 20
     # Images in a step; small, for many steps
     batch_size: int = 16
     # Update rule
@@ -175,13 +174,3 @@ class Stages(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.concatenate([h.mean(axis=(1, 2)) for _, h in self.D.run(x)], axis=1)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """What is computed in here passes gradients through `network`, and leaves none in it."""
-    for parameter in network.parameters():
-        parameter.requires_grad = False
-    yield
-    for parameter in network.parameters():
-        parameter.requires_grad = True

@@ -13,8 +13,9 @@ decoder averages over: that is the blur. An autoencoder that is wide enough copi
 a price on every nat, whatever the width.
 
 Notice too what the KL does not see to. It pulls the code of each image, number by number; all codes together need not
-be N(0, 1). Here many numbers share what matters most, the brightness, and a z whose numbers are drawn apart averages it
-away: images of N(0, 1) are all alike ("variety"), those of a Gaussian fitted to the codes are not (`samples.png`).
+be N(0, 1). Here several numbers share what matters most, the brightness, and a z whose numbers are drawn apart averages
+some of it away: images of N(0, 1) differ half as much as real ones, those of a Gaussian that is fitted to the codes
+nearly as much ("variety", `samples.png`).
 
 (Kingma and Welling, 2014, "Auto-Encoding Variational Bayes"; β: Higgins et al., 2017, "beta-VAE"; the
 fitted Gaussian: Ghosh et al., 2020, "From Variational to Deterministic Autoencoders")
