@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from minissl import backend
-from reference import __main__, chapters
+from reference import chapters
 from reference.__main__ import main
 from reference.settings import FREE_ON_RESUME, Settings
 

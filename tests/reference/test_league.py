@@ -65,5 +65,5 @@ def test_settings_become_flags() -> None:
 
 
 def test_who_is_not_in_the_part_cannot_play() -> None:
-    with pytest.raises(ValueError, match="expected chapters among .*rotation.*, got simclr"):
+    with pytest.raises(ValueError, match=r"expected chapters among .*rotation.*, got simclr"):
         League(only=("simclr",))
