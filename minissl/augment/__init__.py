@@ -9,18 +9,27 @@ from minissl.augment.color import color_jitter, grayscale, solarize
 from minissl.augment.corruption import corrupt
 from minissl.augment.filtering import gaussian_blur, resize
 from minissl.augment.geometry import horizontal_flip, quarter_turns, random_resized_crop, vertical_flip
+from minissl.augment.lab import lab_to_rgb, rgb_to_lab
 from minissl.augment.statistics import channel_statistics, standardize, to_float, unstandardize
+from minissl.augment.tiles import cut_tiles, drop_channels, normalize_tiles, permutations, project_colors
 
 __all__ = [
     "channel_statistics",
     "color_jitter",
     "corrupt",
+    "cut_tiles",
+    "drop_channels",
     "gaussian_blur",
     "grayscale",
     "horizontal_flip",
+    "lab_to_rgb",
+    "normalize_tiles",
+    "permutations",
+    "project_colors",
     "quarter_turns",
     "random_resized_crop",
     "resize",
+    "rgb_to_lab",
     "solarize",
     "standardize",
     "to_float",
