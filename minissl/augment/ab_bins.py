@@ -20,9 +20,8 @@ def gamut_bins(step: float = 10.0) -> Array:
     xp = get("numpy").xp
     level = xp.linspace(0, 1, 65)
     cube = xp.stack(xp.meshgrid(level, level, level), axis=-1).reshape(-1, 3)
-    surface = cube[
-        (cube.min(axis=1) == 0) | (cube.max(axis=1) == 1)
-    ]  # where the darkest and brightest of any (a, b) lie
+    # Any (a, b) that occurs is there once at its darkest and once at its brightest, on the surface of the cube.
+    surface = cube[(cube.min(axis=1) == 0) | (cube.max(axis=1) == 1)]
     squares = xp.rint(rgb_to_lab(surface)[:, 1:] / step)
     return backend.to_device((xp.unique(squares, axis=0) * step).astype("float32"))
 

@@ -15,7 +15,8 @@ blur. And since attention is paid for by the token, what is hidden costs the enc
 
 (He, Chen, Xie, Li, Dollar and Girshick, 2022, "Masked Autoencoders Are Scalable Vision Learners")
 
-Differs from the paper:
+Differs from the paper: a transformer of 64 features and 4 blocks with patches of 8, and a decoder of one block, for
+images of 64 pixels; crops keep half the image at least; flips and quarter turns, since images from above have no up.
 """
 
 import math

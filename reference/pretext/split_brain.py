@@ -6,23 +6,25 @@ visible and the infrared (--split spectral). A network F₁ predicts X₂ of X�
     loss = ℓ(F₁(X₁), X₂) + ℓ(F₂(X₂), X₁)            X standardised, and averaged over 4x4 pixels
     features = (those of F₁'s encoder on X₁, those of F₂'s encoder on X₂)
 
-ℓ is squared error, or cross entropy: each channel takes one of K values, F says how likely each is, and a value between
-two of them is shared by both, so that the mean of the K is it.
+ℓ is cross entropy: F says for each channel how likely each of K values is, and a true value between two of them counts
+as a share of both, whose mean it is. Or it is squared error (--loss squared), of which the paper learned less.
 
 Notice what this mends in an autoencoder. One that sees all that it has to say can copy, and needs a bottleneck that
 forbids it; here nothing can be copied, since no network sees what it predicts. And unlike colorization, of which the
 encoder never sees a colour, both halves together have seen the whole image. Each has half the width, so that the
 features are as many as those of one network.
 
-Notice too that a good pretext task is not one that is solved. "Explained" in the figures is 1 − error / variance, 0 for
-who always says the mean, beside that of a linear map of the same place alone. L tells little of colour in generated
-scenes; infrared follows from visible so closely, band by band, that the linear map is hard to beat.
+Notice too that a pretext task is not good for being solved. "Explained" in the figures is 1 − error / variance, 0 for
+who always says the mean, and stands beside what a linear map of the same place alone explains. In generated scenes
+colour follows from lightness only as far as one knows what is there, a river or a field, and that the shapes tell. The
+infrared follows from the visible place by place, a linear map does almost as well, and the features know less of the
+classes.
 
 (Zhang, Isola and Efros, 2017, "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction")
 
 Differs from the paper: two ResNet-18 of half the width, and from the last three maps of each a small decoder, in place
-of an AlexNet cut in two along all its layers; one class per channel, which serves both splits, where theirs for Lab
-are 100 bins of L and 313 of (a, b) together (see colorization); and the split of Sentinel-2's bands is not there.
+of an AlexNet cut in two along all its layers; K classes for each channel, which serves both splits, where the best of
+theirs for Lab are 100 bins of L and 313 of (a, b) together (see colorization); the split of Sentinel-2's bands is new.
 """
 
 from dataclasses import dataclass
