@@ -41,7 +41,7 @@ class Config(Settings):
     # Side of a hole in pixels, its border included; with --adversarial 8, 16, 32, 64, ...
     hole: int = 32
     # Width of the border inside a hole that the encoder sees all the same
-    overlap: int = 4
+    overlap: int = 2
     # How many holes: one is in the centre, several are at random places and may overlap
     holes: int = 1
     # Add a discriminator, to which filled holes should look real
@@ -62,10 +62,12 @@ class Config(Settings):
     turns: bool = True
     # How often every training image is seen
     epochs: int = 20
+    # Images in a step; small, for many steps
+    batch_size: int = 16
     # Update rule
     optimizer: Literal["adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
 
 
 class Inpainting(Method):
@@ -130,15 +132,15 @@ class Inpainting(Method):
         y = self.net(Tensor(holed))  # (N, H, W, C)
         real, fake = self.hole(x), self.hole(y)
 
-        # D's gradient: to it the fakes are given, and the filling network hears nothing of this.
+        # D's gradient: to it the filled holes are given, and the network that filled them hears nothing of this.
         d_loss = losses.gan_discriminator(self.D(Tensor(real + n1)), self.D(stop_gradient(fake) + n2))
         d_loss.backward()
 
-        # The filling network's gradient runs through D, which must not learn from it.
+        # That network's own gradient runs through D, which must not learn from it.
         with frozen(self.D):
             fake_logits = self.D(fake + n3)
-        weight = self.config.adversarial_weight if self.joint else 0.0
-        losses.inpainting(y, x, weights, fake_logits, weight).backward()
+        heard = fake_logits if self.joint else None
+        losses.inpainting(y, x, weights, heard, self.config.adversarial_weight).backward()
 
         optimizer.step()
         optimizer.zero_grad()

@@ -191,6 +191,14 @@ def test_no_gradient_crosses_between_the_networks(data: DataSet, joint: bool) ->
         np.testing.assert_allclose(found[name], parameter.grad, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
+def test_the_noise_on_what_d_sees_fades_once_it_is_heard(data: DataSet) -> None:
+    method, sigmas = make(data, adversarial=True, epochs=8, alone=0.5, noise=2.0), []
+    for epoch in range(8):
+        method.start_epoch(epoch)
+        sigmas.append(method.sigma)
+    assert sigmas == [2, 2, 2, 2, 2, 1.5, 1, 0.5]
+
+
 def test_what_l2_alone_has_learned_is_kept_when_d_is_heard(data: DataSet) -> None:
     method = make(data, adversarial=True, epochs=4, alone=0.5)
     optimizer, batch = make_optimizer(method, method.config), views(method, data["images"])
