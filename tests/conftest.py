@@ -42,7 +42,7 @@ def cupy() -> Iterator[backend.Backend]:
 
 @pytest.fixture
 def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Three threads on any machine, and scratch memory that holds NaN until it is written."""
+    """Three threads on any machine and for work of any size, and scratch memory that holds NaN until it is written."""
     real = threads.workspace
 
     def poisoned(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -52,6 +52,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatc
 
     with ThreadPoolExecutor(2) as pool:
         monkeypatch.setattr(threads, "count", lambda: 3)
+        monkeypatch.setattr(threads, "WORTH_SPLITTING", 0)
         monkeypatch.setattr(threads, "_pool", lambda: pool)
         for kernels in (activations, convolution, normalization, tokens):
             monkeypatch.setattr(kernels, "workspace", poisoned)

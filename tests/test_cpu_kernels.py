@@ -172,10 +172,9 @@ def test_batch_norm_with_a_mean_far_above_the_deviation(three_threads: pytest.Mo
 
 @pytest.fixture(params=["whole", "split"])
 def pieces(request: pytest.FixtureRequest, three_threads: pytest.MonkeyPatch) -> bool:
-    """Whether the arrays of a test are large enough to be cut into slices for the threads."""
+    """Whether the arrays of a test are large enough to be cut into slices."""
     split = request.param == "split"
-    three_threads.setattr(threads, "WORTH_SPLITTING", 16 if split else 1 << 30)
-    three_threads.setattr(threads, "CHUNK", 7)
+    three_threads.setattr(threads, "CHUNK", 7 if split else 1 << 30)
     return split
 
 
@@ -252,17 +251,6 @@ def test_matmul(three_threads: pytest.MonkeyPatch, a: Any, b: Any, least: int, d
     same("matmul", A, B)
     if A.ndim > 1 and B.ndim > 1:
         same("matmul", B.swapaxes(-1, -2), A.swapaxes(-1, -2))
-
-
-def test_large_matrices_are_split_and_small_ones_are_not(three_threads: pytest.MonkeyPatch) -> None:
-    parts: list[int] = []
-    real = threads.split
-    three_threads.setattr(threads, "split", lambda work, n: parts.append(n) or real(work, n))
-    small, large = np.ones((8, 8), "float32"), np.ones((256, 256), "float32")
-    cpu.matmul(small, small)
-    assert parts == []
-    np.testing.assert_array_equal(cpu.matmul(large, large), 256)
-    assert parts == [256]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -20,13 +20,19 @@ from minissl.backend.cpu import threads
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 10])
 def test_split_covers_the_range_once_and_in_order(three_threads: pytest.MonkeyPatch, n: int) -> None:
-    parts = threads.split(lambda start, stop: list(range(start, stop)), n)
+    parts = threads.split(lambda start, stop: list(range(start, stop)), n, n)
     assert [*itertools.chain(*parts)] == [*range(n)] and len(parts) == max(1, min(3, n))
+
+
+def test_work_on_few_elements_is_not_split(three_threads: pytest.MonkeyPatch) -> None:
+    three_threads.setattr(threads, "WORTH_SPLITTING", 100)
+    assert threads.split(lambda start, stop: (start, stop), 10, 99) == [(0, 10)]
+    assert threads.split(lambda start, stop: (start, stop), 10, 100) == [(0, 3), (3, 6), (6, 10)]
 
 
 def test_split_uses_several_threads_at_once(three_threads: pytest.MonkeyPatch) -> None:
     together = threading.Barrier(3, timeout=30)  # nobody passes before all three are here
-    names = threads.split(lambda start, stop: (together.wait(), threading.get_ident())[1], 3)
+    names = threads.split(lambda start, stop: (together.wait(), threading.get_ident())[1], 3, 3)
     assert len(set(names)) == 3
 
 
@@ -41,13 +47,13 @@ def test_an_error_in_a_thread_surfaces_after_all_have_finished(three_threads: py
         finished.append(start)
 
     with pytest.raises(ArithmeticError, match=f"part {guilty}"):
-        threads.split(work, 3)
+        threads.split(work, 3, 3)
     assert sorted(finished) == [i for i in range(3) if i != guilty]
-    assert threads.split(lambda start, stop: stop - start, 3) == [1, 1, 1]  # and the next call is split again
+    assert threads.split(lambda start, stop: stop - start, 3, 3) == [1, 1, 1]  # and the next call is split again
 
 
 def test_a_split_inside_a_split_does_not_wait_for_a_thread(three_threads: pytest.MonkeyPatch) -> None:
-    inner = threads.split(lambda a, b: threads.split(lambda c, d: (threading.get_ident(), d - c), 6), 3)
+    inner = threads.split(lambda a, b: threads.split(lambda c, d: (threading.get_ident(), d - c), 6, 6), 3, 3)
     assert [len(parts) for parts in inner] == [1, 1, 1]
     assert all(parts[0][1] == 6 for parts in inner)
 
@@ -59,7 +65,7 @@ def test_workspaces_of_two_threads_or_two_names_are_distinct(three_threads: pyte
         together.wait()
         return [threads.workspace(name, (2, 3), np.dtype("float32")) for name in ("one", "other")]
 
-    arrays = [*itertools.chain(*threads.split(work, 3))]
+    arrays = [*itertools.chain(*threads.split(work, 3, 3))]
     for i, array in enumerate(arrays):
         array[...] = i
     assert [float(array.min()) for array in arrays] == [float(array.max()) for array in arrays] == list(range(6))
@@ -84,7 +90,7 @@ def two_blas_threads(three_threads: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_the_blas_is_limited_inside_a_kernel_and_as_before_after_it(two_blas_threads: None) -> None:
-    assert threads.split(lambda start, stop: blas_threads(), 3) == [{1}, {1}, {1}]
+    assert threads.split(lambda start, stop: blas_threads(), 3, 3) == [{1}, {1}, {1}]
     assert blas_threads() == {2}
     with pytest.raises(KeyError), threads.one_blas_thread():
         with threads.one_blas_thread():
@@ -94,7 +100,7 @@ def test_the_blas_is_limited_inside_a_kernel_and_as_before_after_it(two_blas_thr
     assert blas_threads() == {2}
     with backend.get("numpy").training_run():
         assert blas_threads() == {1}
-        threads.split(lambda start, stop: None, 3)
+        threads.split(lambda start, stop: None, 3, 3)
         assert blas_threads() == {1}
     assert blas_threads() == {2}
 

@@ -33,10 +33,10 @@ class NumpyBackend(Backend):
         threads.update(function, *arrays)
 
     def gelu(self, x: Array) -> Array:
-        return activations.gelu(x) if x.size >= threads.WORTH_SPLITTING else super().gelu(x)
+        return activations.gelu(x) if x.size >= threads.CHUNK else super().gelu(x)
 
     def gelu_gradient(self, g: Array, x: Array) -> Array:
-        if x.size < threads.WORTH_SPLITTING:
+        if x.size < threads.CHUNK:
             return super().gelu_gradient(g, x)
         return activations.gelu_gradient(g, x)
 
@@ -71,9 +71,7 @@ class NumpyBackend(Backend):
 
     def squared_distances(self, a: Array, b: Array) -> Array:
         parent = super().squared_distances
-        if len(a) < 2 or a.size * len(b) < threads.WORTH_SPLITTING:
-            return parent(a, b)
-        return np.concatenate(threads.split(lambda i, j: parent(a[i:j], b), len(a)))
+        return np.concatenate(threads.split(lambda i, j: parent(a[i:j], b), len(a), a.size * len(b)))
 
     def attention(self, q: Array, k: Array, v: Array, allowed: Array | None) -> tuple[Array, Array]:
         if q.ndim < 3:  # one matrix: nothing to share

@@ -19,7 +19,7 @@ def gelu(x: np.ndarray) -> np.ndarray:
             Y[s] *= X[s]
             Y[s] *= 0.5
 
-    split(work, x.size)
+    split(work, x.size, x.size)
     return y
 
 
@@ -43,7 +43,7 @@ def gelu_gradient(g: np.ndarray, x: np.ndarray) -> np.ndarray:
             d *= 0.5
             d *= G[s]
 
-    split(work, x.size)
+    split(work, x.size, x.size)
     return dx
 
 

@@ -5,6 +5,8 @@ over by the next chunk; whole-batch columns would be nine times the input and wo
 x is saved for the backward pass, never the columns: copying them again is cheaper than keeping them.
 """
 
+import math
+
 import numpy as np
 
 from minissl.backend.cpu.memory import empty
@@ -14,11 +16,15 @@ from minissl.backend.windows import Window, flipped
 COLUMN_BYTES = 4 << 20  # of one chunk; under 1 MB the products get small, above 16 MB the columns leave the cache
 
 
+def column_elements(shape: tuple[int, ...], window: Window) -> int:
+    """Elements of one image's columns."""
+    _, H, W, C = shape
+    return math.prod(window.outputs(H, W)) * math.prod(window.size) * C
+
+
 def images_per_chunk(shape: tuple[int, ...], window: Window, itemsize: int) -> int:
     """How many images fill a chunk of columns."""
-    _, H, W, C = shape
-    OH, OW = window.outputs(H, W)
-    return max(1, COLUMN_BYTES // (OH * OW * window.size[0] * window.size[1] * C * itemsize))
+    return max(1, COLUMN_BYTES // (column_elements(shape, window) * itemsize))
 
 
 def columns(x: np.ndarray, window: Window) -> np.ndarray:
@@ -53,7 +59,7 @@ def conv2d(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
         for s in chunks(start, stop, step):
             np.matmul(columns(x[s], window), matrix, out=y[s].reshape(-1, O))
 
-    split(work, N)
+    split(work, N, N * column_elements(x.shape, window))
     return y
 
 
@@ -71,7 +77,7 @@ def weight_gradient(x: np.ndarray, g: np.ndarray, window: Window) -> np.ndarray:
             total += product
         return total
 
-    return sum(split(work, len(x))).reshape(shape)  # type: ignore[union-attr]
+    return sum(split(work, len(x), len(x) * column_elements(x.shape, window))).reshape(shape)  # type: ignore[union-attr]
 
 
 def input_gradient(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], window: Window) -> np.ndarray:
@@ -103,5 +109,5 @@ def _scatter_gradient(g: np.ndarray, w: np.ndarray, shape: tuple[int, ...], wind
                     padded[window.tap(p, q, OH, OW)] += taps[:, :, :, p, q]
             dx[s] = padded[:, ph : ph + H, pw : pw + W]
 
-    split(work, N)
+    split(work, N, N * column_elements(shape, window))
     return dx

@@ -29,7 +29,7 @@ def pixels_side_by_side(M: int, C: int) -> int:
 def over_slices(work: Callable[[slice], Result], rows: np.ndarray) -> list[Result]:
     """work(slice) for slices of wide rows (M/r, r·C) that fill a chunk, on all threads; the results in order."""
     step = max(1, CHUNK // rows.shape[1])
-    per_thread = split(lambda a, b: [work(s) for s in chunks(a, b, step)], len(rows))
+    per_thread = split(lambda a, b: [work(s) for s in chunks(a, b, step)], len(rows), rows.size)
     return [result for results in per_thread for result in results]
 
 

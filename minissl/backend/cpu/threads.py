@@ -22,7 +22,7 @@ from minissl.backend.cpu.memory import empty
 Result = TypeVar("Result")
 
 CHUNK = 1 << 17  # elements that a slice holds, 512 KB in float32: a few of them stay in the L2 cache
-WORTH_SPLITTING = 1 << 17  # elements from which handing work to a thread (about 20 µs) pays
+WORTH_SPLITTING = 1 << 19  # elements from which handing work to a thread pays (20 µs, and 100 µs on virtual machines)
 
 _local = threading.local()
 _limit_lock = threading.Lock()
@@ -62,10 +62,12 @@ def one_blas_thread() -> Iterator[None]:
         _limited = False
 
 
-def split(work: Callable[[int, int], Result], n: int) -> list[Result]:
-    """work(start, stop) over range(n) in one part per thread; the results in order."""
-    parts = 1 if getattr(_local, "busy", False) else min(count(), n)  # a thread of ours never waits for another
-    if parts <= 1:
+def split(work: Callable[[int, int], Result], n: int, size: int) -> list[Result]:
+    """work(start, stop) over range(n) in one part per thread, or in one where `size` elements are too few to share; the
+    results in order.
+    """
+    parts = min(count(), n)
+    if parts <= 1 or size < WORTH_SPLITTING or getattr(_local, "busy", False):  # ours never waits for another
         return [work(0, n)]
     bounds = [n * i // parts for i in range(parts + 1)]
 
@@ -125,7 +127,7 @@ def _cut(arrays: list, s: slice) -> list:
 def elementwise(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
     """function(*arrays) slice by slice, so that its temporaries stay in cache. Numbers are passed on as they are."""
     size = _alike(arrays)
-    if size < WORTH_SPLITTING:
+    if size < CHUNK:
         return function(*arrays)
     flat = _flat(arrays)
     shape = next(a.shape for a in arrays if isinstance(a, np.ndarray))
@@ -139,14 +141,14 @@ def elementwise(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.
             else:
                 result[s] = function(*_cut(flat, s))
 
-    split(work, size)
+    split(work, size, size)
     return out
 
 
 def update(function: Callable[..., None], *arrays: np.ndarray) -> None:
     """As `elementwise`, for a function that writes into its arrays."""
     size = _alike(arrays)
-    if size < WORTH_SPLITTING:
+    if size < CHUNK:
         return function(*arrays)
     flat = _flat(arrays)
 
@@ -154,22 +156,23 @@ def update(function: Callable[..., None], *arrays: np.ndarray) -> None:
         for s in chunks(start, stop, CHUNK):
             function(*_cut(flat, s))
 
-    split(work, size)
+    split(work, size, size)
+
+
+def products(a: np.ndarray, b: np.ndarray) -> int:
+    """What a @ b costs, as a number of elements to `split`: a core adds 64 products while it passes one element."""
+    return a.size * b.shape[-1] // 64
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b, each thread computing some rows of the result (or some matrices of a stack)."""
-    if (
-        min(a.ndim, b.ndim) < 2
-        or a.size * b.shape[-1] < WORTH_SPLITTING * 64
-        or (a.ndim > 2 and a.shape[:-2] != b.shape[:-2])
-    ):
+    if min(a.ndim, b.ndim) < 2 or (a.ndim > 2 and a.shape[:-2] != b.shape[:-2]):
         return np.matmul(a, b)
     if a.ndim == 2 and b.ndim > 2:
         return np.matmul(a, b)
     out = empty((*a.shape[:-1], b.shape[-1]), np.result_type(a, b))
     stacked = a.ndim > 2
-    split(lambda i, j: np.matmul(a[i:j], b[i:j] if stacked else b, out=out[i:j]), len(a))
+    split(lambda i, j: np.matmul(a[i:j], b[i:j] if stacked else b, out=out[i:j]), len(a), products(a, b))
     return out
 
 
@@ -183,15 +186,10 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
             np.matmul(x[s], w, out=y[s])
             y[s] += b
 
-    if x.size * w.shape[1] < WORTH_SPLITTING * 64:
-        work(0, len(x))
-    else:
-        split(work, len(x))
+    split(work, len(x), products(x, w))
     return y
 
 
 def column_sum(x: np.ndarray) -> np.ndarray:
     """Σ over the rows, each thread over some of them."""
-    if x.size < WORTH_SPLITTING:
-        return x.sum(axis=0)
-    return np.sum(split(lambda i, j: x[i:j].sum(axis=0), len(x)), axis=0)
+    return np.sum(split(lambda i, j: x[i:j].sum(axis=0), len(x), x.size), axis=0)

@@ -24,7 +24,7 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: floa
             y[s] *= gamma
             y[s] += beta
 
-    split(work, len(rows))
+    split(work, len(rows), rows.size)
     return y.reshape(x.shape)
 
 
@@ -52,7 +52,7 @@ def layer_norm_gradient(
             dx[s] *= scale
         return sums
 
-    dgamma, dbeta = np.sum(split(work, len(rows)), axis=0)
+    dgamma, dbeta = np.sum(split(work, len(rows), rows.size), axis=0)
     return dx.reshape(x.shape), dgamma, dbeta
 
 
@@ -82,7 +82,7 @@ def attention(
             mask = allowed[s] if own else allowed  # type: ignore[index]
             y[s], P[s] = Backend.attention(home, q[s], k[s], v[s], mask)
 
-    split(work, len(P))
+    split(work, len(P), P.size)
     return y, P
 
 
@@ -96,5 +96,5 @@ def attention_gradient(
         for s in chunks(start, stop, images_per_chunk(P.shape)):
             dq[s], dk[s], dv[s] = Backend.attention_gradient(home, g[s], q[s], k[s], v[s], P[s])
 
-    split(work, len(P))
+    split(work, len(P), P.size)
     return dq, dk, dv
