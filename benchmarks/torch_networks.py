@@ -147,6 +147,13 @@ class UNet(nn.Module):
         return self.head(x)
 
 
+class UpsampleConv2d(nn.Conv2d):
+    """Pixels repeated 2x2, then a convolution."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(nn.functional.interpolate(x, scale_factor=2))
+
+
 class ConvAutoencoder(nn.Module):
     """(N, C, H, W) -> (N, C, H, W). Linear layers see pixels in the order (row, column, channel), as minissl's do."""
 
@@ -159,8 +166,8 @@ class ConvAutoencoder(nn.Module):
         ]
         up: list[nn.Module] = [BatchNormReLU(sizes[-1])]
         for C, D in zip(sizes[:1:-1], sizes[-2:0:-1], strict=True):
-            up += [nn.Upsample(scale_factor=2), nn.Conv2d(C, D, 3, 1, 1, bias=False), BatchNormReLU(D)]
-        up += [nn.Upsample(scale_factor=2), nn.Conv2d(width, channels, 3, 1, 1)]
+            up += [UpsampleConv2d(C, D, 3, 1, 1, bias=False), BatchNormReLU(D)]
+        up += [UpsampleConv2d(width, channels, 3, 1, 1)]
         self.encoder, self.decoder = nn.Module(), nn.Module()
         self.encoder.convs, self.encoder.fc = nn.Sequential(*down), nn.Linear(side**2 * sizes[-1], latent)
         self.decoder.fc, self.decoder.layers = nn.Linear(latent, side**2 * sizes[-1]), nn.Sequential(*up)

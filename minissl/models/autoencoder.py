@@ -139,8 +139,8 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = [nn.BatchNorm(self.shape[2], relu=True)]
         for i in reversed(range(1, depth)):
             C, D = width << i, width << i - 1
-            layers += [nn.Upsample(2), nn.Conv2d(C, D, 3, 1, 1, bias=False), nn.BatchNorm(D, relu=True)]
-        self.layers = nn.Sequential(*layers, nn.Upsample(2), nn.Conv2d(width, channels, 3, 1, 1))
+            layers += [nn.UpsampleConv2d(C, D, bias=False), nn.BatchNorm(D, relu=True)]
+        self.layers = nn.Sequential(*layers, nn.UpsampleConv2d(width, channels))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(self.fc(z).reshape(len(z), *self.shape))

@@ -28,6 +28,7 @@ from minissl.nn.layers import (
     PatchEmbed,
     ReLU,
     Upsample,
+    UpsampleConv2d,
 )
 from minissl.nn.module import Buffer, Module, Parameter
 from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm
@@ -65,6 +66,7 @@ __all__ = [
     "Sequential",
     "TransformerBlock",
     "Upsample",
+    "UpsampleConv2d",
     "WindowAttention",
     "initializers",
     "multiply_adds",

@@ -67,6 +67,12 @@ LAYERS: dict[str, Case] = {
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1), (2, 4, 5, 2), (2, 2, 3, 2), {}),
     "Upsample": (lambda: nn.Upsample(2), (2, 2, 3, 2), (2, 4, 6, 2), {}),
     "Upsample, bilinear": (lambda: nn.Upsample(3, "bilinear"), (2, 2, 3, 2), (2, 6, 9, 2), {}),
+    "UpsampleConv2d": (
+        lambda: nn.UpsampleConv2d(2, 3),
+        (2, 2, 3, 2),
+        (2, 4, 6, 3),
+        {"weight": (3, 3, 2, 3), "bias": (3,)},
+    ),
     "Dropout": (lambda: nn.Dropout(0.4), (3, 4), (3, 4), {}),
     "DropPath": (lambda: nn.DropPath(0.4), (6, 2), (6, 2), {}),
     "FeedForward": (
@@ -97,6 +103,16 @@ def test_an_embedding_reads_rows() -> None:
     modules.check_module(layer, index)
     layer(index).sum().backward()
     np.testing.assert_array_equal(layer.weight.grad, np.array([[1, 0, 1, 0, 2]]).T * np.ones(3))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_upsampling_and_convolution_in_one_step_are_the_two_steps(bias: bool, numbers: np.random.Generator) -> None:
+    one = modules.random_parameters(nn.UpsampleConv2d(2, 3, bias))
+    two = nn.Sequential(nn.Upsample(2), nn.Conv2d(2, 3, 3, 1, 1, bias=bias))
+    for own, other in zip(two.parameters(), one.parameters(), strict=True):
+        own.data = other.data
+    x = Tensor(numbers.normal(size=(2, 3, 4, 2)))
+    np.testing.assert_allclose(one(x).data, two(x).data, rtol=1e-12)
 
 
 def test_a_channelwise_linear_layer_mixes_places_and_no_channels(numbers: np.random.Generator) -> None:

@@ -65,8 +65,10 @@ def conv2d(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
 
 def weight_gradient(x: np.ndarray, g: np.ndarray, window: Window) -> np.ndarray:
     """dw = Σ over chunks of columnsᵀ g. See `Backend.conv2d_weight_gradient`."""
-    O = g.shape[-1]
-    shape = (*window.size, x.shape[-1], O)
+    C, O = x.shape[-1], g.shape[-1]
+    if O < C and math.prod(window.size) > 1 and (backward := window.backward()) is not None:
+        return flipped(weight_gradient(g, x, backward))  # the columns of g are narrower than those of x
+    shape = (*window.size, C, O)
     step = images_per_chunk(x.shape, window, x.itemsize)
 
     def work(start: int, stop: int) -> np.ndarray:
