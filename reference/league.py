@@ -8,7 +8,8 @@ A cell of the league is one chapter under one seed: a run like any other, in a f
 What is done is not done again, what was interrupted goes on where it stood, and the table is made of what is there.
 
 All encoders are the same ResNet-18 and see about as many pixels: 20 passes over the training images at budget 1. Only
-the masked autoencoder has to have a transformer; it stands beside its own kind, untrained and supervised.
+the masked autoencoder has to have a transformer; it stands beside its own kind, untrained and supervised. All learn
+from the same images: rotation, too, has the sun where a satellite has it, and not fixed as in its own chapter.
 """
 
 import json
@@ -152,10 +153,14 @@ def play(league: League, entry: Entry, seed: int) -> int:
 def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
     """The settings of a run, by name, where they are not the chapter's own."""
     epochs = entry.settings.get("epochs", find(entry.chapter).settings().epochs)
-    side = {"side": league.image_size} if entry.chapter == "autoencoder" else {}
+    forced: dict[str, Any] = {}
+    if entry.chapter == "autoencoder":
+        forced = {"side": league.image_size}
+    if entry.chapter == "rotation" and league.data == "scenes":
+        forced = {"sun": "orbit"}  # all play on the same scenes
     return (
         entry.settings
-        | side
+        | forced
         | {
             "data": league.data,
             "scenes": league.scenes,
