@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from reference.chapters import find
 from reference.settings import DEFAULT_BACKEND
+from reference.transfer import percent
 
 AUTOENCODER = {"kind": "resnet", "width": 16, "epochs": 20}
 
@@ -77,7 +78,7 @@ class League:
     # Times the default epochs of every chapter
     budget: float = 1.0
     # Parts of the labels on which encoder and classifier are fine-tuned
-    labels: tuple[float, ...] = (0.1, 1.0)
+    labels: tuple[float, ...] = (0.1,)
     # Parts of the masks from which segmentation is learned, where the data have masks
     segment: tuple[float, ...] = (1.0,)
     # What of the encoder stands still in fine-tuning and segmentation: none, all, or all up to a stage
@@ -203,9 +204,9 @@ def table(league: League) -> str:
             if not file.is_file():
                 continue
             results = json.loads(file.read_text())
-            rows[entry.title].append(figures(results, "pretrained"))
+            rows[entry.title].append(figures(league, results, "pretrained"))
             for origin, title in zip(("random", "supervised"), entry.baselines or (), strict=False):
-                rows[title].append(figures(results, origin))
+                rows[title].append(figures(league, results, origin))
     columns = list(dict.fromkeys(column for seeds in rows.values() for found in seeds for column in found))
     lines = ["| encoder | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for title, seeds in rows.items():
@@ -216,13 +217,15 @@ def table(league: League) -> str:
     return "\n".join(lines)
 
 
-def figures(results: dict[str, Any], origin: str) -> dict[str, float]:
+def figures(league: League, results: dict[str, Any], origin: str) -> dict[str, float]:
     """The league's columns from what one run found, for one of its encoders."""
     columns = {"linear probe": results["probes"]["linear"], "kNN": results["probes"]["knn"]}
-    columns |= {"best layer": results["layers"]["best"]} if "layers" in results else {}
-    columns |= {f"fine-tuned, {part} of labels": values for part, values in results.get("fine_tuning", {}).items()}
-    for part, values in results.get("segmentation", {}).items():
-        columns[f"segmentation mIoU, {part} of masks"] = values["mean IoU"]
+    if "layers" in results:
+        columns["best layer"] = results["layers"]["best"]
+    for part in map(percent, league.labels):
+        columns[f"fine-tuned, {part} of labels"] = results.get("fine_tuning", {}).get(part, {})
+    for part in map(percent, league.segment):
+        columns[f"segmentation mIoU, {part} of masks"] = results.get("segmentation", {}).get(part, {}).get("mean IoU", {})
     return {column: values[origin] for column, values in columns.items() if origin in values}
 
 

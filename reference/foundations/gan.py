@@ -69,13 +69,13 @@ class Config(Settings):
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
-    epochs: int = 20
+    epochs: int = 16
     # Images in a step; small, for many steps
     batch_size: int = 16
     # Update rule
     optimizer: Literal["adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     # L2 penalty on matrices and kernels (biases and norm layers have none)
     weight_decay: float = 0.0
 
