@@ -225,7 +225,9 @@ def figures(league: League, results: dict[str, Any], origin: str) -> dict[str, f
     for part in map(percent, league.labels):
         columns[f"fine-tuned, {part} of labels"] = results.get("fine_tuning", {}).get(part, {})
     for part in map(percent, league.segment):
-        columns[f"segmentation mIoU, {part} of masks"] = results.get("segmentation", {}).get(part, {}).get("mean IoU", {})
+        columns[f"segmentation mIoU, {part} of masks"] = (
+            results.get("segmentation", {}).get(part, {}).get("mean IoU", {})
+        )
     return {column: values[origin] for column, values in columns.items() if origin in values}
 
 

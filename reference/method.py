@@ -59,13 +59,17 @@ class Method(nn.Module):
 
     def training_step(self, views: tuple[Any, ...], optimizer: Optimizer) -> dict[str, float]:
         """One update; returns what is logged. Methods that play two networks against each other override it."""
-        loss = self.loss(views)
-        value = loss.item()
-        loss.backward()
+        logged = self.gradients(views)
         optimizer.step()
         optimizer.zero_grad()
         self.after_step()
-        return {"loss": value}
+        return logged
+
+    def gradients(self, views: tuple[Any, ...]) -> dict[str, float]:
+        """The loss and the way back; returns what is logged."""
+        loss = self.loss(views)
+        loss.backward()
+        return {"loss": loss.item()}
 
     def start_epoch(self, epoch: int) -> None:
         """Before epoch 0, 1, ..., and again where an interrupted one goes on: schedules, phases."""

@@ -1,5 +1,6 @@
 """What features are worth, measured the same way for every method."""
 
+from minissl.evaluation.collapse import spread
 from minissl.evaluation.features import Labelled, by_batch, extract, standardize
 from minissl.evaluation.freezing import eval_frozen, freezable, freeze
 from minissl.evaluation.knn import knn
@@ -25,5 +26,6 @@ __all__ = [
     "linear_probe",
     "mean_average_precision",
     "mean_iou",
+    "spread",
     "standardize",
 ]

@@ -30,6 +30,7 @@ from minissl.nn.layers import (
     Upsample,
     UpsampleConv2d,
 )
+from minissl.nn.memory import MemoryBank, Queue
 from minissl.nn.module import Buffer, Module, Parameter
 from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm
 from minissl.nn.recurrent import GRU, LSTM, RNN
@@ -57,11 +58,13 @@ __all__ = [
     "LearnedPositions",
     "Linear",
     "MaxPool2d",
+    "MemoryBank",
     "Module",
     "ModuleList",
     "MultiHeadAttention",
     "Parameter",
     "PatchEmbed",
+    "Queue",
     "ReLU",
     "Sequential",
     "TransformerBlock",

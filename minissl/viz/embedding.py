@@ -3,13 +3,14 @@
 import math
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from minissl.viz.curves import COLOURS, MARKERS
 
-__all__ = ["embedding_plot", "project"]
+__all__ = ["embedding_maps", "embedding_plot", "project"]
 
 
 def project(z: np.ndarray) -> np.ndarray:
@@ -52,18 +53,67 @@ def embedding_plot(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     points, explained = _principal(z)
-    labels = np.asarray(labels)
-    if labels.shape != (len(points),):
-        raise ValueError(f"embedding_plot: expected {len(points)} labels, one per embedding, got shape {labels.shape}")
-    known = np.arange(len(classes))
-    if not np.isin(labels, known).all():
-        raise ValueError(
-            f"embedding_plot: expected labels from 0 to {len(classes) - 1}, got {np.setdiff1d(labels, known)}"
-        )
+    labels = _checked("embedding_plot", labels, len(points), classes)
     names = [textwrap.fill(name, 24) for name in classes]
     columns = math.ceil(len("\n".join(names).splitlines()) / 22)
     figure = Figure(figsize=(6.1 + 2.5 * columns, 6), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
     ax = figure.subplots()
+    _scatter(ax, points, labels, names)
+    ax.set_title(textwrap.fill(title, 60))
+    ax.set_xlabel(f"first principal component ({explained[0]:.0%} of the variance)")
+    ax.set_ylabel(f"second principal component ({explained[1]:.0%} of the variance)")
+    ax.set_aspect("equal", adjustable="datalim")  # distances are what the picture shows
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", ncols=columns, frameon=False, markerscale=1.5)
+    figure.savefig(path, dpi=120)
+
+
+def embedding_maps(
+    features: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """Draw several embeddings of the same n rows, each (n, D) projected by itself, side by side: titles are the keys.
+
+    Raises ValueError as `embedding_plot` does.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(features))
+    rows = math.ceil(len(features) / columns)
+    names = [textwrap.fill(name, 24) for name in classes]
+    figure = Figure(figsize=(3.2 * columns + 2.5, 3.2 * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for ax, (name, z) in zip(grid.flat, features.items(), strict=False):
+        points, explained = _principal(z)
+        _scatter(ax, points, _checked("embedding_maps", labels, len(points), classes), names)
+        ax.set_title(f"{name} ({explained.sum():.0%} of the variance)", fontsize=10)
+        ax.set_aspect("equal", adjustable="datalim")
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[])
+    for ax in grid.flat[len(features) :]:
+        ax.axis("off")
+    handles, texts = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside right upper", frameon=False, markerscale=1.5)
+    figure.suptitle(f"{title}, each on its first two principal components")
+    figure.savefig(path, dpi=110)
+
+
+def _checked(name: str, labels: np.ndarray, count: int, classes: Sequence[str]) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.shape != (count,):
+        raise ValueError(f"{name}: expected {count} labels, one per embedding, got shape {labels.shape}")
+    known = np.arange(len(classes))
+    if not np.isin(labels, known).all():
+        raise ValueError(f"{name}: expected labels from 0 to {len(classes) - 1}, got {np.setdiff1d(labels, known)}")
+    return labels
+
+
+def _scatter(ax: Any, points: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
+    """Points (n, 2), one colour and marker per class."""
     for k, name in enumerate(names):
         ax.scatter(
             points[labels == k, 0],
@@ -75,11 +125,3 @@ def embedding_plot(
             linewidths=0,
             label=name,
         )
-    ax.set_title(textwrap.fill(title, 60))
-    ax.set_xlabel(f"first principal component ({explained[0]:.0%} of the variance)")
-    ax.set_ylabel(f"second principal component ({explained[1]:.0%} of the variance)")
-    ax.set_aspect("equal", adjustable="datalim")  # distances are what the picture shows
-    ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", ncols=columns, frameon=False, markerscale=1.5)
-    figure.savefig(path, dpi=120)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["image_grid"]
+__all__ = ["GREY", "RIGHT", "WRONG", "framed", "image_grid"]
 
 TILE = 96  # pixels: the smallest shorter side at which a reader sees what a tile shows
 GAP, MARGIN = 6, 14
 INK, PAPER, EDGE = (20, 20, 20), (255, 255, 255), (190, 190, 190)
+RIGHT, WRONG, GREY = (0.0, 0.62, 0.45), (0.84, 0.2, 0.0), (0.75, 0.75, 0.75)  # frames: a green, a red, no answer
 NODATA = (190, 170, 210)  # a pale violet, which neither land nor water has
 # Pillow's default font draws a box for accents, Greek and many signs: accents are dropped, and these are spelled.
 SPELLED = str.maketrans(
@@ -79,6 +80,14 @@ def image_grid(
                 page.paste(tile, (x, above_tile))
         y += height + GAP
     page.save(path)
+
+
+def framed(image: np.ndarray, colour: tuple[float, float, float], width: int = 2) -> np.ndarray:
+    """An image (H, W, 1 or 3) in a frame: (H + 2·width, W + 2·width, 3)."""
+    H, W, _ = image.shape
+    page = np.full((H + 2 * width, W + 2 * width, 3), colour)
+    page[width : width + H, width : width + W] = image
+    return page
 
 
 def _tile(image: np.ndarray | None, where: str, scale: int | None) -> Image.Image | None:

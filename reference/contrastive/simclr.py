@@ -20,18 +20,16 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
-from minissl import augment, backend, losses, models, nn, ops
-from minissl.data.loader import Batch
-from minissl.models.resnet import Stem
+from minissl import losses, models, nn, ops
 from minissl.tensor import Tensor
-from reference.method import Inputs, Method
-from reference.settings import Settings
+from reference import contrast
+from reference.method import Inputs
+
+CHUNK = 512  # images whose rows of the similarity matrix are in memory at a time
 
 
 @dataclass(kw_only=True)
-class Config(Settings):
+class Config(contrast.Config):
     """SimCLR's settings."""
 
     # τ: the smaller, the more the nearest negatives count
@@ -40,23 +38,9 @@ class Config(Settings):
     head: Literal["none", "linear", "nonlinear"] = "nonlinear"
     # Size D of the embedding z (with a head)
     embedding: int = 128
-    # Channels of the ResNet-18's first stage; h has 8 times as many
-    width: int = 16
-    # First layer: imagenet (7x7, output stride 4), halving (3x3, stride 2) or cifar (3x3, stride 1)
-    stem: Stem = "halving"
-    # Smallest part of the image's area that a crop keeps
-    crop: float = 0.25
-    # Strength of brightness, contrast and saturation jitter; hue has a quarter of it
-    jitter: float = 0.4
-    # Probability of turning a view grey
-    grey: float = 0.2
-    # Probability of blurring a view
-    blur: float = 0.5
-    # Vertical flips and quarter turns, for images from above
-    turns: bool = True
 
 
-class SimCLR(Method):
+class SimCLR(contrast.Contrastive):
     """encoder f, head g, and the loss between two views."""
 
     settings = Config
@@ -64,33 +48,17 @@ class SimCLR(Method):
 
     def __init__(self, config: Config, inputs: Inputs) -> None:
         super().__init__(config, inputs)
-        self.encoder = models.resnet18(config.width, inputs.channels, config.stem)
         self.head = projection_head(config.head, self.encoder.out_features, config.embedding)
         self.references = {"log(2N − 1), collapsed": math.log(2 * config.batch_size - 1)}
 
-    def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
-        images = self.raw(batch)  # (N, H, W, C)
-        return self.view(images, rng), self.view(images, rng)
-
-    def view(self, images: backend.Array, rng: np.random.Generator) -> backend.Array:
-        """One random view of each image: (N, H, W, C) in [0, 1] to (N, H, W, C) standardised."""
-        c = self.config
-        images = augment.random_resized_crop(images, rng, scale=(c.crop, 1.0))
-        images = augment.horizontal_flip(images, rng)
-        if c.turns:
-            images = augment.quarter_turns(augment.vertical_flip(images, rng), rng)
-        hue = c.jitter / 4 if images.shape[-1] == 3 else 0.0
-        images = augment.color_jitter(images, rng, c.jitter, c.jitter, c.jitter, hue)
-        images = augment.grayscale(images, rng, c.grey)
-        images = augment.gaussian_blur(images, rng, (0.1, 1.0), c.blur)
-        return self.standardize(images)
-
-    def loss(self, views: tuple[Any, ...]) -> Tensor:
+    def embed(self, views: tuple[Any, ...]) -> tuple[Tensor, ...]:
         x = ops.concatenate(list(views))  # (2N, H, W, C): both views share one pass and its batch statistics
         h = self.encoder(x)  # (2N, 8·width)
         z = self.head(h)  # (2N, D)
-        z1, z2 = ops.split(z, 2)
-        return losses.nt_xent(z1, z2, self.config.temperature)
+        return tuple(ops.split(z, 2))
+
+    def compare(self, z1: Tensor, z2: Tensor) -> Tensor:
+        return losses.nt_xent(z1, z2, self.config.temperature, chunk=CHUNK if len(z1) > CHUNK else None)
 
 
 def projection_head(kind: str, features: int, embedding: int) -> nn.Module:

@@ -36,7 +36,7 @@ from minissl.evaluation import extract
 from minissl.models.resnet import Stem
 from minissl.tensor import Tensor, no_grad
 from reference.method import Inputs, Method
-from reference.pretext.relative_patch import GREY, RIGHT, WRONG, PatchHead, mosaic, one_of_each_class
+from reference.pretext.relative_patch import PatchHead, mosaic, one_of_each_class
 from reference.settings import Settings
 
 
@@ -136,7 +136,7 @@ class Jigsaw(Method):
         seen = self.picture(backend.to_host(raw)).reshape(N, T, h, w, -1)
         puzzles = shuffled(seen, backend.to_host(self.orders.data[y]))  # (N, P, 9, h, w, 1 or 3)
         return {
-            f"puzzle {p}": np.stack([mosaic(list(tiles), [GREY] * T) for tiles in puzzle])
+            f"puzzle {p}": np.stack([mosaic(list(tiles), [viz.GREY] * T) for tiles in puzzle])
             for p, puzzle in enumerate(puzzles.swapaxes(0, 1)[:2], 1)
         }
 
@@ -167,10 +167,10 @@ class Jigsaw(Method):
         solved = []
         for puzzle, true, answer in zip(puzzles, orders[y], orders[said], strict=True):
             back = answer.argsort()  # the tile at place i is believed to be tile answer[i], and goes back there
-            colors = [RIGHT if hit else WRONG for hit in (true == answer)[back]]
+            colors = [viz.RIGHT if hit else viz.WRONG for hit in (true == answer)[back]]
             solved.append(mosaic(list(puzzle[back]), colors))
         viz.image_grid(
-            [list(self.picture(backend.to_host(images))), [mosaic(list(p), [GREY] * 9) for p in puzzles], solved],
+            [list(self.picture(backend.to_host(images))), [mosaic(list(p), [viz.GREY] * 9) for p in puzzles], solved],
             path,
             row_titles=["image", "its tiles, shuffled", "as the network puts them back"],
             column_titles=titles,

@@ -50,7 +50,6 @@ PAIRS = [
 ]  # fmt: skip
 FIRST, SECOND = ([pair[i] for pairs in PAIRS for pair in pairs] for i in (0, 1))  # 16 patches each
 PLACE = np.arange(8).repeat(2)  # (16,)
-RIGHT, WRONG, GREY = (0.0, 0.62, 0.45), (0.84, 0.2, 0.0), (0.75, 0.75, 0.75)  # green, red
 Color = tuple[float, float, float]
 
 
@@ -135,7 +134,7 @@ class RelativePatch(Method):
         return losses.cross_entropy(self(Tensor(patches)).reshape(len(Y), len(PLACES)), Y)
 
     def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:
-        return {"its four patches": np.stack([mosaic(list(each), [GREY] * 4) for each in self.seen(views[0])])}
+        return {"its four patches": np.stack([mosaic(list(each), [viz.GREY] * 4) for each in self.seen(views[0])])}
 
     def seen(self, patches: backend.Array) -> np.ndarray:
         """Standardised patches (N, T, h, w, C) to look at, (N, T, h, w, 1 or 3)."""
@@ -169,9 +168,12 @@ class RelativePatch(Method):
             question = (2 * n) % len(PLACE)  # the places in turn
             first, second = four[FIRST[question]], four[SECOND[question]]
             true, said = PLACE[question], logits[n, question].argmax()
-            for place, row, frame in ((true, truth, GREY), (said, answers, RIGHT if said == true else WRONG)):
+            for place, row, frame in (
+                (true, truth, viz.GREY),
+                (said, answers, viz.RIGHT if said == true else viz.WRONG),
+            ):
                 cells = [second if k == place else None for k in range(8)]
-                row.append(mosaic([*cells[:4], first, *cells[4:]], [*[frame] * 4, GREY, *[frame] * 4]))
+                row.append(mosaic([*cells[:4], first, *cells[4:]], [*[frame] * 4, viz.GREY, *[frame] * 4]))
         viz.image_grid(
             [list(self.picture(backend.to_host(images))), truth, answers],
             path,

@@ -39,7 +39,6 @@ from reference.method import Inputs, Method
 from reference.settings import Settings
 
 UP = ("up is up", "up is left", "up is down", "up is right")  # where an image's top is after r quarter turns
-RIGHT, WRONG = (0.0, 0.62, 0.45), (0.84, 0.2, 0.0)  # green and red
 
 
 @dataclass(kw_only=True)
@@ -161,7 +160,7 @@ def framed(image: np.ndarray, answer: int, r: int) -> np.ndarray:
     H, W, _ = image.shape
     thin, bar = max(1, H // 32), max(3, H // 8)
     frame = np.full((H + 2 * bar, W + 2 * bar, 3), 1.0)
-    frame[bar - thin : bar + H + thin, bar - thin : bar + W + thin] = RIGHT if answer == r else WRONG
+    frame[bar - thin : bar + H + thin, bar - thin : bar + W + thin] = viz.RIGHT if answer == r else viz.WRONG
     frame[: bar - thin, bar - thin : bar + W + thin] = frame[bar - thin, bar]
     frame = np.rot90(frame, answer).copy()
     frame[bar : bar + H, bar : bar + W] = image

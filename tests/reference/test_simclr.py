@@ -121,7 +121,7 @@ def one_step(place: str) -> tuple[float, dict[str, np.ndarray], list[Any], list[
     return logged["loss"], weights, transfers, uploads
 
 
-def test_a_step_on_cupy_equals_numpy_and_copies_two_values_back(cupy: backend.Backend) -> None:
+def test_a_step_on_cupy_equals_numpy_and_copies_three_values_back(cupy: backend.Backend) -> None:
     loss, weights, *_ = one_step("numpy")
     loss_there, weights_there, transfers, uploads = one_step("cupy")
     assert loss_there == pytest.approx(loss, abs=1e-5)
@@ -130,8 +130,8 @@ def test_a_step_on_cupy_equals_numpy_and_copies_two_values_back(cupy: backend.Ba
         np.testing.assert_allclose(weights_there[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
     if not hasattr(cupy.xp, "is_standin"):
         return
-    # Each copy to the host waits for the device. The only ones: are the embeddings finite, and the loss that is logged.
-    assert [(copy.what, copy.caller) for copy in transfers] == [("get", "minissl.backend.gpu.to_host")] * 2
+    # Each copy to the host waits for the device. The only ones: are the embeddings finite, the loss, their spread.
+    assert [(copy.what, copy.caller) for copy in transfers] == [("get", "minissl.backend.gpu.to_host")] * 3
     # The images once; everything else is small: per view 4 numbers of a crop, 2 or 3 flips, 3 turns, 4 numbers and the
     # indices of a jitter, indices of grey and blur, constants such as mean and deviation. A rise is a regression.
     named = Counter(copy.caller for copy in uploads)

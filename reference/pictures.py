@@ -1,0 +1,77 @@
+"""Pictures that the contrastive chapters share: pairs with their similarities, neighbours, and maps over epochs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minissl import backend, checkpoint, evaluation, random, viz
+from minissl.data import DataSet
+from minissl.tensor import no_grad
+from reference.method import Method, build
+
+PAIRS, QUERIES, NEAREST = 8, 8, 6
+
+
+def similarities(method: Any, data: DataSet, path: Path, name: str = "cosine of the embeddings z") -> None:
+    """Two views of some images, and the cosines of what `method.embed` makes of them: positives on the diagonal."""
+    batch = {key: array[:PAIRS] for key, array in data.arrays.items()} | {"index": np.arange(min(PAIRS, len(data)))}
+    views = method.views(batch, random.seed(method.config.seed))
+    with no_grad():
+        z1, z2 = (unit(backend.to_host(z.data)) for z in method.embed(views)[:2])
+    left, right = list(method.shown(views).values())[:2]
+    title = f"Two views of {len(left)} test images: {name}. Framed: positives; all others are negatives"
+    viz.similarity_table(left, right, z1 @ z2.T, path, title)
+
+
+def neighbours(method: Method, test: DataSet, path: Path) -> None:
+    """For some test images the nearest others, in the encoder's features as kNN compares them."""
+    features = evaluation.extract(method.encoder, test["images"], method.prepare)
+    x = unit(evaluation.standardize(features)[0])  # (n, D)
+    chosen = np.linspace(0, len(x) - 1, min(QUERIES, len(x)), dtype=int)
+    cosine = x[chosen] @ x.T  # (queries, n)
+    cosine[np.arange(len(chosen)), chosen] = -np.inf  # not itself
+    nearest = np.argsort(-cosine, axis=1)[:, : min(NEAREST, len(x) - 1)]
+    images = method.picture(backend.to_host(method.raw({"images": test["images"]})))
+    rows, titles = [], None
+    for query, found in zip(chosen, nearest, strict=True):
+        rows.append([images[query], *(framed(images[i], test, query, i) for i in found)])
+    if "labels" in test and test["labels"].ndim == 1:
+        titles = [test.classes[test["labels"][query]] for query in chosen]
+    heads = ["query", *(f"nearest {i}" for i in range(1, len(rows[0])))]
+    title = "Nearest test images by the cosine of features"
+    if titles:
+        title += "; green: the same class, red: another"
+    viz.image_grid(rows, path, titles, heads, title)
+
+
+def framed(image: np.ndarray, data: DataSet, query: int, found: int) -> np.ndarray:
+    """An image in a frame that says whether it has the query's class; without classes as it is."""
+    if "labels" not in data or data["labels"].ndim > 1:
+        return image
+    colour = viz.RIGHT if data["labels"][query] == data["labels"][found] else viz.WRONG
+    return viz.framed(image, colour)
+
+
+def keep_encoder(method: Method, epoch: int, out: Path) -> None:
+    """After epochs 1, 2, 4, 8, ... and the last the encoder's weights, for `maps`."""
+    done = epoch + 1
+    if done & (done - 1) == 0 or done == method.config.epochs:
+        checkpoint.save(out / f"encoder_epoch_{done:04}.safetensors", method.encoder.state_dict(), {"epoch": done})
+
+
+def maps(method: Method, test: DataSet, out: Path) -> None:
+    """Test images as points in the features of every kept encoder: `maps.png`, from untrained to trained."""
+    encoder = build(type(method), method.config, method.inputs).encoder
+    features = {"untrained": evaluation.extract(encoder, test["images"], method.prepare)}
+    for file in sorted(out.glob("encoder_epoch_*.safetensors")):
+        encoder.load_state_dict(checkpoint.load(file)[0])
+        title = f"epoch {int(file.stem[-4:])}"
+        features[title] = evaluation.extract(encoder, test["images"], method.prepare)
+    viz.embedding_maps(
+        features, test["labels"], test.classes, out / "maps.png", "Test images in the encoder's features"
+    )
+
+
+def unit(z: np.ndarray) -> np.ndarray:
+    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
