@@ -22,6 +22,8 @@ from minissl.tensor import debug_nan
 from reference.method import Method
 from reference.settings import Settings, save_form
 
+COLLAPSED = 0.1  # deviation of embeddings, of 1, below which a run is warned
+
 
 class Interrupted(Exception):
     """Ctrl-C was pressed; everything up to the last finished step is saved."""
@@ -108,6 +110,7 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
             save(file, method, optimizer, progress, config)
             with metrics.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
+            warn_of_collapse(line)
             method.end_epoch(progress.epoch - 1, out)
             if bar.disable:
                 print(epoch_line(config, batches, progress), flush=True)
@@ -127,6 +130,15 @@ def check_finite(logged: dict[str, float], place: str) -> None:
     if not all(math.isfinite(value) for value in logged.values()):
         found = ", ".join(f"{key} = {value}" for key, value in logged.items())
         raise FloatingPointError(f"{place}: {found}; --debug-nan names the operation, a lower --learning-rate may help")
+
+
+def warn_of_collapse(line: dict[str, float]) -> None:
+    """Say so when an epoch's embeddings, if the method logs them (`evaluation.spread`), were nearly all the same."""
+    if line.get("std", 1.0) < COLLAPSED:
+        tqdm.write(
+            f"epoch {line['epoch']}: the embeddings have collapsed: std {line['std']:.3f} (1 is spread evenly, 0 one "
+            f"point), mean cosine of different images {line['cosine']:.3f}"
+        )
 
 
 def save(file: Path, method: Method, optimizer: optim.Optimizer, progress: Progress, config: Settings) -> None:

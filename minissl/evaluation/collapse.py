@@ -28,13 +28,13 @@ def spread(z1: Any, z2: Any) -> dict[str, float]:
     home = backend.of(z1)
     xp, (N, D) = home.xp, z1.shape
     a, b = unit(xp, z1), unit(xp, z2)
-    S = a @ a.T  # (N, N), 1 on the diagonal
-    others = N * (N - 1)
+    S = a @ a.T  # (N, N)
+    over_others = lambda values: (values.sum() - xp.trace(values)) / (N * (N - 1))
     figures = {
         "std": a.std(axis=0).mean() * D**0.5,
-        "cosine": (S.sum() - N) / others,
+        "cosine": over_others(S),
         "alignment": ((a - b) ** 2).sum(axis=1).mean(),
-        "uniformity": xp.log((xp.exp(4 * S - 4).sum() - N) / others),  # ‖a − b‖² = 2 − 2 a·b
+        "uniformity": xp.log(over_others(xp.exp(4 * S - 4))),  # ‖a − b‖² = 2 − 2 a·b
     }
     return dict(zip(figures, home.to_host(xp.stack(list(figures.values()))).tolist(), strict=True))
 

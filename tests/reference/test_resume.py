@@ -87,8 +87,8 @@ KILLS = {
     "before the first checkpoint": ("method.Method training_step before 2 SIGKILL", None),
     "in the middle of an epoch": ("method.Method training_step before 5 SIGKILL", (1, 0)),
     # os.replace: config.json, then for every checkpoint its .safetensors and its .json
-    "a checkpoint is written but not yet in place": ("os replace before 4 SIGKILL", (1, 0)),
-    "between the checkpoint and its copy for people": ("os replace before 5 SIGKILL", (2, 0)),
+    "a checkpoint is written but not yet in place": ("os replace before 6 SIGKILL", (1, 0)),
+    "between the checkpoint and its copy for people": ("os replace before 7 SIGKILL", (2, 0)),
     "between the checkpoint and the line of metrics": ("trainer save after 1 SIGKILL", (1, 0)),
     "in the supervised baseline": ("method.Method training_step before 11 SIGKILL", (2, 0)),
 }
