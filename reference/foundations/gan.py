@@ -69,7 +69,7 @@ class Config(Settings):
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
-    epochs: int = 16
+    epochs: int = 17
     # Images in a step; small, for many steps
     batch_size: int = 16
     # Update rule
