@@ -63,11 +63,11 @@ def keep_encoder(method: Method, epoch: int, out: Path) -> None:
 def maps(method: Method, test: DataSet, out: Path) -> None:
     """Test images as points in the features of every kept encoder: `maps.png`, from untrained to trained."""
     encoder = build(type(method), method.config, method.inputs).encoder
-    features = {"untrained": evaluation.extract(encoder, test["images"], method.prepare)}
+    seen = lambda: evaluation.standardize(evaluation.extract(encoder, test["images"], method.prepare))[0]
+    features = {"untrained": seen()}
     for file in sorted(out.glob("encoder_epoch_*.safetensors")):
         encoder.load_state_dict(checkpoint.load(file)[0])
-        title = f"epoch {int(file.stem[-4:])}"
-        features[title] = evaluation.extract(encoder, test["images"], method.prepare)
+        features[f"epoch {int(file.stem[-4:])}"] = seen()
     viz.embedding_maps(
         features, test["labels"], test.classes, out / "maps.png", "Test images in the encoder's features"
     )
