@@ -1,6 +1,7 @@
 """The league: every chapter of a part on the same data, with one backbone and one budget, under the same probes.
 
     python -m reference league                             the pretext tasks on scenes, three seeds each
+    python -m reference league --part contrastive          the contrastive frameworks
     python -m reference league --data PATH                 the same on a folder of images
     python -m reference league --only rotation --seeds 0   some of it
 
@@ -14,6 +15,7 @@ from the same images: rotation, too, has the sun where a satellite has it, and n
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -29,6 +31,7 @@ from reference.chapters import find
 from reference.settings import DEFAULT_BACKEND
 from reference.transfer import percent
 
+TEN = {"epochs": 10}  # of two views: as many images as 20 of one
 AUTOENCODER = {"kind": "resnet", "width": 16, "epochs": 20}
 
 
@@ -55,7 +58,24 @@ PARTS: dict[str, tuple[Entry, ...]] = {
         Entry("colorization", "colorization"),
         Entry("split-brain", "split_brain"),
         Entry("masked autoencoder", "mae", baselines=("random transformer", "supervised transformer")),
-    )
+    ),
+    "contrastive": (
+        Entry("SimCLR", "simclr", TEN, baselines=("random", "supervised")),
+        Entry("SimCLR v2", "simclr_v2", TEN),
+        Entry("instance discrimination", "instance_discrimination"),
+        Entry("MoCo v1", "moco", TEN | {"version": 1}),
+        Entry("MoCo v2", "moco", TEN | {"version": 2}),
+        Entry("MoCo v3", "moco", TEN | {"version": 3}, baselines=("random transformer", "supervised transformer")),
+        Entry("CPC", "cpc"),
+        Entry("BYOL", "byol", TEN),
+        Entry("SwAV", "swav", TEN),
+        Entry("CMC", "cmc", TEN),
+        Entry("CLIP, captions", "clip"),
+        Entry("debiased", "negatives", TEN | {"negatives": "debiased"}),
+        Entry("hard negatives", "negatives", TEN | {"negatives": "hard"}),
+        Entry("true negatives (labels)", "negatives", TEN | {"negatives": "true"}),
+        Entry("SupCon (labels)", "supcon", TEN),
+    ),
 }
 
 
@@ -64,7 +84,7 @@ class League:
     """Who plays, on what, and for how long."""
 
     # Which chapters
-    part: Literal["pretext"] = "pretext"
+    part: Literal["pretext", "contrastive"] = "pretext"
     # Only these of them
     only: tuple[str, ...] = ()
     # Each chapter runs once under each of these
@@ -109,7 +129,7 @@ class League:
 
     def cell(self, entry: Entry, seed: int) -> Path:
         """Where the run of a chapter under a seed lives."""
-        return self.folder / f"{entry.title.replace(' ', '_')}_{seed}"
+        return self.folder / (re.sub(r"[^\w-]+", "_", entry.title).strip("_") + f"_{seed}")
 
 
 def main(arguments: list[str]) -> None:
@@ -170,7 +190,7 @@ def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
             "epochs": max(1, round(league.budget * epochs)),
             "baselines": entry.baselines is not None,
             "layer_probes": True,
-            "labels": league.labels,
+            "labels": () if find(entry.chapter).learns_from_labels else league.labels,
             "segment": league.segment,
             "freeze": league.freeze,
             "fine_tune_epochs": league.fine_tune_epochs,
@@ -187,7 +207,7 @@ def flags(values: dict[str, Any]) -> list[str]:
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             line.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
+        elif value != ():
             line += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
     return line
 
@@ -204,7 +224,7 @@ def table(league: League) -> str:
             if not file.is_file():
                 continue
             results = json.loads(file.read_text())
-            rows[entry.title].append(figures(league, results, "pretrained"))
+            rows[entry.title].append(figures(league, results, next(iter(results["probes"]["linear"]))))
             for origin, title in zip(("random", "supervised"), entry.baselines or (), strict=False):
                 rows[title].append(figures(league, results, origin))
     columns = list(dict.fromkeys(column for seeds in rows.values() for found in seeds for column in found))

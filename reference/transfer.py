@@ -4,13 +4,13 @@ All chapters are fine-tuned alike, whatever they were pre-trained with: AdamW, b
 epoch is as long as with all labels, the few images being repeated (and augmented anew): few labels, but as many steps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minissl import backend, evaluation
+from minissl import backend, evaluation, nn
 from minissl.data import DataSet
 from reference.method import Method, build
 from reference.settings import Settings
@@ -29,15 +29,36 @@ def fine_tune(
     """
     found: dict[str, dict[str, float]] = {}
     for fraction in sorted(config.labels):
-        some = repeated_fraction(parts["train"], fraction, config.seed)
-        for start, encoder in starts(chapter, method, parts, config):
-            settings = recipe(config, len(some))
-            classifier = Supervised(settings, method.inputs, encoder, features(method, parts))
-            print(f"Fine-tuning on {percent(fraction)} of the labels, from {start} weights:")
-            train(classifier, some, settings, out, f"labels_{100 * fraction:g}_{start}_{freezing(config)}")
-            right = classifier.predict(parts["test"]["images"]) == parts["test"]["labels"]
-            found.setdefault(percent(fraction), {})[start] = float(right.mean())
+        for start, classifier in fine_tuned(chapter, method, parts, config, out, fraction):
+            found.setdefault(percent(fraction), {})[start] = accuracy(classifier, parts)
     return found
+
+
+def fine_tuned(
+    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path, fraction: float
+) -> Iterator[tuple[str, Supervised]]:
+    """Encoder and classifier, trained on this part of the labels from this run's weights, then from random ones."""
+    some = repeated_fraction(parts["train"], fraction, config.seed)
+    for start, encoder in starts(chapter, method, parts, config, foundation):
+        settings = recipe(config, len(some))
+        classifier = Supervised(settings, method.inputs, encoder, features(method, parts, foundation))
+        print(f"Fine-tuning on {percent(fraction)} of the labels, from {start} weights:")
+        train(classifier, some, settings, out, f"labels_{100 * fraction:g}_{start}_{freezing(config)}")
+        yield start, classifier
+
+
+def accuracy(classifier: Supervised, parts: dict[str, DataSet]) -> float:
+    """The share of test images that get their own class."""
+    return float((classifier.predict(parts["test"]["images"]) == parts["test"]["labels"]).mean())
+
+
+def own_encoder(method: Method) -> nn.Module:
+    return method.encoder
+
+
+def foundation(method: Method) -> nn.Module:
+    """What fine-tuning puts its classifier on: the encoder, or a method's own `foundation`, with a part of its head."""
+    return getattr(method, "foundation", method.encoder)
 
 
 def check(method: Method, config: Settings) -> None:
@@ -50,24 +71,28 @@ def check(method: Method, config: Settings) -> None:
 
 
 def starts(
-    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings
+    chapter: type[Method],
+    method: Method,
+    parts: dict[str, DataSet],
+    config: Settings,
+    part_of: Callable[[Method], nn.Module] = own_encoder,
 ) -> Iterator[tuple[str, Any]]:
-    """Copies of the encoder, partly frozen: with this run's weights, and with random ones if `config.baselines`.
+    """Copies of a method's part, partly frozen: with this run's weights, and with random ones if `config.baselines`.
 
     Random numbers start anew with each, so that what is put on top of them starts alike.
     """
     x = method.prepare(backend.to_device(parts["test"]["images"][:1]))
     for start in (origin(method), "random") if config.baselines else (origin(method),):
-        encoder = build(chapter, config, method.inputs).encoder
+        encoder = part_of(build(chapter, config, method.inputs))
         if start != "random":
-            encoder.load_state_dict(method.encoder.state_dict())
+            encoder.load_state_dict(part_of(method).state_dict())
         evaluation.freeze(encoder, config.freeze, x)
         yield start, encoder
 
 
-def features(method: Method, parts: dict[str, DataSet]) -> int:
-    """How many numbers the encoder makes of an image."""
-    return evaluation.extract(method.encoder, parts["test"]["images"][:1], method.prepare).shape[1]
+def features(method: Method, parts: dict[str, DataSet], part_of: Callable[[Method], nn.Module] = own_encoder) -> int:
+    """How many numbers a method's part makes of an image."""
+    return evaluation.extract(part_of(method), parts["test"]["images"][:1], method.prepare).shape[1]
 
 
 def origin(method: Method) -> str:

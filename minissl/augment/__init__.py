@@ -10,23 +10,32 @@ from minissl.augment.corruption import corrupt
 from minissl.augment.filtering import gaussian_blur, resize
 from minissl.augment.geometry import horizontal_flip, quarter_turns, random_resized_crop, vertical_flip
 from minissl.augment.lab import lab_to_rgb, rgb_to_lab
+from minissl.augment.mixing import cutmix, mixup
+from minissl.augment.multi_crop import multi_crop
+from minissl.augment.policies import Policy, apply_policy, random_policy
 from minissl.augment.statistics import channel_statistics, standardize, to_float, unstandardize
 from minissl.augment.tiles import cut_tiles, drop_channels, normalize_tiles, permutations, project_colors
 
 __all__ = [
+    "Policy",
+    "apply_policy",
     "channel_statistics",
     "color_jitter",
     "corrupt",
     "cut_tiles",
+    "cutmix",
     "drop_channels",
     "gaussian_blur",
     "grayscale",
     "horizontal_flip",
     "lab_to_rgb",
+    "mixup",
+    "multi_crop",
     "normalize_tiles",
     "permutations",
     "project_colors",
     "quarter_turns",
+    "random_policy",
     "random_resized_crop",
     "resize",
     "rgb_to_lab",

@@ -3,6 +3,7 @@
 from minissl.losses.adversarial import gan_discriminator, gan_generator
 from minissl.losses.classification import binary_cross_entropy_with_logits, cross_entropy, distillation
 from minissl.losses.clustering import sinkhorn, swapped_prediction
+from minissl.losses.consistency import consistency
 from minissl.losses.memory import instance_softmax, nce
 from minissl.losses.negatives import debiased, hard_negative
 from minissl.losses.non_contrastive import byol
@@ -18,6 +19,7 @@ __all__ = [
     "clip",
     "cmc",
     "colorization",
+    "consistency",
     "contrastive",
     "cross_entropy",
     "cross_sensor",

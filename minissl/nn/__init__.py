@@ -33,6 +33,7 @@ from minissl.nn.layers import (
 from minissl.nn.memory import MemoryBank, Queue
 from minissl.nn.module import Buffer, Module, Parameter
 from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm
+from minissl.nn.prototypes import Prototypes
 from minissl.nn.recurrent import GRU, LSTM, RNN
 from minissl.nn.summary import summary
 
@@ -64,6 +65,7 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "PatchEmbed",
+    "Prototypes",
     "Queue",
     "ReLU",
     "Sequential",

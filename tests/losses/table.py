@@ -69,6 +69,12 @@ CALLS = {
     "cross_sensor": views(),
     "cross_sensor other": views(same_sensor_negatives=False),
     "debiased": views(),
+    "consistency": Call(
+        {"logits": "N K", "target_logits": "N K"},
+        {"confidence": 0.3},
+        positive=("temperature",),
+        constant=("target_logits",),
+    ),
     "distillation": Call({"student": "N K", "teacher": "N K"}, positive=("temperature",), constant=("teacher",)),
     "gan_discriminator": Call({"real": "R", "fake": "F"}),
     "gan_generator": Call({"fake": "F"}),

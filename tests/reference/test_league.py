@@ -14,10 +14,24 @@ TINY += ["--labels", "1.0", "--segment", "1.0", "--fine-tune-epochs", "1", "--jo
 
 
 def test_every_entry_is_a_chapter_that_knows_its_settings() -> None:
-    for entry in PARTS["pretext"]:
+    for entry in (*PARTS["pretext"], *PARTS["contrastive"]):
         settings = league.settings(League(), entry, seed=1)
         assert find(entry.chapter).settings(**settings).seed == 1
     assert {entry.chapter for entry in PARTS["pretext"]} >= {"rotation", "jigsaw", "mae", "split_brain"}
+    assert {entry.chapter for entry in PARTS["contrastive"]} >= {"simclr", "moco", "byol", "swav", "cpc", "clip"}
+
+
+def test_a_chapter_that_knows_the_labels_is_not_fine_tuned_and_has_its_row(tmp_path: Path) -> None:
+    [entry] = [entry for entry in PARTS["contrastive"] if entry.chapter == "supcon"]
+    contrastive = League(part="contrastive", only=("supcon",), seeds=(0,), out=tmp_path)
+    values = league.settings(contrastive, entry, seed=0)
+    assert values["labels"] == () and "--labels" not in league.flags(values)
+    cell = contrastive.cell(entry, 0)
+    assert cell.name == "SupCon_labels_0"
+    cell.mkdir()
+    linear = {"trained": 0.5, "pixels": 0.1}
+    (cell / "results.json").write_text(json.dumps({"probes": {"linear": linear, "knn": linear}}))
+    assert league.table(contrastive).splitlines()[-1] == "| SupCon (labels) | 1 | 50.0 | 50.0 |"
 
 
 def test_a_league_is_played_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
