@@ -66,7 +66,7 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
     training = parts["train"] if evaluated else images
     check_range(training["images"])
     mean, deviation = augment.channel_statistics(training["images"])
-    method = build(chapter, config, Inputs(images.channels, mean, deviation, images.classes))
+    method = build(chapter, config, Inputs(images.channels, mean, deviation, images.classes, len(training)))
     transfer.check(method, config)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(out / "config.json", {"chapter": name} | save_form(config))

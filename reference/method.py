@@ -16,12 +16,15 @@ from reference.settings import Settings
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method knows of its data: channels C, their mean and deviation over the training images, class names."""
+    """What a method knows of its data: channels C, their mean and deviation over the training images, class names, and
+    how many training images there are (0: not said), for methods that remember something of each.
+    """
 
     channels: int
     mean: list[float]
     deviation: list[float]
     classes: tuple[str, ...]
+    images: int = 0
 
 
 class Method(nn.Module):
