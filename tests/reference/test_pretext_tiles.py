@@ -10,9 +10,10 @@ import pytest
 from minissl import augment, backend, evaluation, random, viz
 from minissl.data import DataSet, scenes
 from minissl.tensor import Tensor
+from minissl.viz import RIGHT, WRONG
 from reference.method import Inputs, Method
 from reference.pretext.jigsaw import Jigsaw, shuffled
-from reference.pretext.relative_patch import FIRST, PLACE, PLACES, RIGHT, SECOND, WRONG, RelativePatch, mosaic
+from reference.pretext.relative_patch import FIRST, PLACE, PLACES, SECOND, RelativePatch, mosaic
 from reference.trainer import make_optimizer
 
 N = 8
