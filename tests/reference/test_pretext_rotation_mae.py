@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minissl import augment, backend, evaluation, random
+from minissl import augment, backend, evaluation, random, viz
 from minissl.data import DataSet, scenes
 from minissl.models.mae import patchify
 from minissl.tensor import Tensor
@@ -128,7 +128,7 @@ def test_the_frames_bar_is_on_the_side_of_the_answer() -> None:
     for answer in range(4):
         frame = np.rot90(rotation.framed(np.rot90(image, 1), answer, 1), -answer)  # turned back: the bar is on top
         np.testing.assert_array_equal(frame[3:-3, 3:-3], np.broadcast_to(image, (8, 8, 3)))
-        np.testing.assert_array_equal(frame[0, 3], rotation.RIGHT if answer == 1 else rotation.WRONG)
+        np.testing.assert_array_equal(frame[0, 3], viz.RIGHT if answer == 1 else viz.WRONG)
         assert (frame[-1] == 1).all() and (frame[:, 0] == 1).all() and (frame[:, -1] == 1).all()
 
 
