@@ -159,7 +159,7 @@ def restore(file: Path, method: Method, optimizer: optim.Optimizer) -> Progress:
     """Put a checkpoint's weights and momentum back, and return where it stood."""
     arrays, state = checkpoint.load(file)
     inputs = vars(method.inputs)
-    if state["inputs"] | {"classes": tuple(state["inputs"]["classes"])} != inputs:
+    if inputs | state["inputs"] | {"classes": tuple(state["inputs"]["classes"])} != inputs:
         raise ValueError(f"{str(file)!r} was trained on other data: {state['inputs']}, now {inputs}; start a new run")
     part = lambda prefix: {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
     method.load_state_dict(part("method."))
