@@ -184,7 +184,7 @@ def test_config_holds_every_setting_that_matters(run: SimpleNamespace) -> None:
 
 def test_a_log_gets_one_plain_line_per_epoch(run: SimpleNamespace) -> None:
     [line, supervised] = [line for line in run.screen.splitlines() if line.startswith("epoch ")]
-    assert re.fullmatch(r"epoch 1/1  loss \d\.\d{3}  \d+ images/s  00:00 left", line)
+    assert re.fullmatch(r"epoch 1/1  loss \d\.\d{3}  std .*  uniformity \S+  \d+ images/s  00:00 left", line)
     assert f"loss {json.loads((run.folder / 'metrics.jsonl').read_text())['loss']:.3f} " in line
     assert re.fullmatch(r"epoch 1/1  loss .*", supervised)
     assert run.errors == ""
