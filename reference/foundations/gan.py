@@ -65,7 +65,7 @@ class Config(Settings):
     # Flips and quarter turns, for images from above
     turns: bool = True
     # How many scenes to generate; other data come as they are
-    scenes: int = 4000
+    scenes: int = 3800
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 32
     # How often every training image is seen
