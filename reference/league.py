@@ -42,9 +42,10 @@ class Entry:
     title: str
     chapter: str
     settings: dict[str, Any] = field(default_factory=dict)
-    baselines: tuple[str, str] | None = (
-        None  # titles of the untrained and the supervised encoder, if its runs give them
-    )
+    # Titles of the untrained and the supervised encoder, if its runs give them
+    baselines: tuple[str, str] | None = None
+    # It learns from all labels, so that none are left to fine-tune on
+    knows_labels: bool = False
 
 
 PARTS: dict[str, tuple[Entry, ...]] = {
@@ -73,8 +74,8 @@ PARTS: dict[str, tuple[Entry, ...]] = {
         Entry("CLIP, captions", "clip"),
         Entry("debiased", "negatives", TEN | {"negatives": "debiased"}),
         Entry("hard negatives", "negatives", TEN | {"negatives": "hard"}),
-        Entry("true negatives (labels)", "negatives", TEN | {"negatives": "true"}),
-        Entry("SupCon (labels)", "supcon", TEN),
+        Entry("true negatives (labels)", "negatives", TEN | {"negatives": "true"}, knows_labels=True),
+        Entry("SupCon (labels)", "supcon", TEN, knows_labels=True),
     ),
 }
 
@@ -190,7 +191,7 @@ def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
             "epochs": max(1, round(league.budget * epochs)),
             "baselines": entry.baselines is not None,
             "layer_probes": True,
-            "labels": () if find(entry.chapter).learns_from_labels else league.labels,
+            "labels": () if entry.knows_labels else league.labels,
             "segment": league.segment,
             "freeze": league.freeze,
             "fine_tune_epochs": league.fine_tune_epochs,

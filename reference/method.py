@@ -43,11 +43,27 @@ class Method(nn.Module):
         self.optimizer_options: dict[str, Any] = {}  # the update rule's own arguments, where not its defaults
 
     @classmethod
+    def of_scenes(cls, config: Any) -> dict[str, Any]:
+        """What generated scenes should be, beside their number and size: see `scenes.generate`."""
+        return {}
+
+    @classmethod
     def open_data(cls, config: Any) -> DataSet:
         """What to learn from; chapters that need more than images override it."""
         return data.open_data(
-            config.data, config.image_size, config.seed, config.scenes, config.workers, config.skip_bad_files
+            config.data,
+            config.image_size,
+            config.seed,
+            config.scenes,
+            config.workers,
+            config.skip_bad_files,
+            **cls.of_scenes(config),
         )
+
+    @property
+    def foundation(self) -> nn.Module:
+        """What fine-tuning puts its classifier on: the encoder, unless a part of the head is worth keeping."""
+        return self.encoder
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         """What one step learns from: a raw batch, images (N, H, W, C) and more, to inputs on the current backend."""

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from minissl import backend, checkpoint, evaluation, random, viz
+from minissl import backend, checkpoint, evaluation, ops, random, viz
 from minissl.data import DataSet
 from minissl.tensor import no_grad
 from reference.method import Method, build
+from reference.transfer import has_classes
 
 PAIRS, QUERIES, NEAREST = 8, 8, 6
 
@@ -33,24 +34,15 @@ def neighbours(method: Method, test: DataSet, path: Path) -> None:
     cosine[np.arange(len(chosen)), chosen] = -np.inf  # not itself
     nearest = np.argsort(-cosine, axis=1)[:, : min(NEAREST, len(x) - 1)]
     images = method.picture(backend.to_host(method.raw({"images": test["images"]})))
-    rows, titles = [], None
-    for query, found in zip(chosen, nearest, strict=True):
-        rows.append([images[query], *(framed(images[i], test, query, i) for i in found)])
-    if "labels" in test and test["labels"].ndim == 1:
-        titles = [test.classes[test["labels"][query]] for query in chosen]
+    title, titles = "Nearest test images by the cosine of features", None
+    rows = [[images[query], *images[found]] for query, found in zip(chosen, nearest, strict=True)]
+    if has_classes(test):
+        y, title = test["labels"], title + "; green: the same class, red: another"
+        titles = [test.classes[y[query]] for query in chosen]
+        for row, query, found in zip(rows, chosen, nearest, strict=True):
+            row[1:] = [viz.framed(images[i], viz.RIGHT if y[i] == y[query] else viz.WRONG) for i in found]
     heads = ["query", *(f"nearest {i}" for i in range(1, len(rows[0])))]
-    title = "Nearest test images by the cosine of features"
-    if titles:
-        title += "; green: the same class, red: another"
     viz.image_grid(rows, path, titles, heads, title)
-
-
-def framed(image: np.ndarray, data: DataSet, query: int, found: int) -> np.ndarray:
-    """An image in a frame that says whether it has the query's class; without classes as it is."""
-    if "labels" not in data or data["labels"].ndim > 1:
-        return image
-    colour = viz.RIGHT if data["labels"][query] == data["labels"][found] else viz.WRONG
-    return viz.framed(image, colour)
 
 
 def keep_encoder(method: Method, epoch: int, out: Path) -> None:
@@ -74,4 +66,5 @@ def maps(method: Method, test: DataSet, out: Path) -> None:
 
 
 def unit(z: np.ndarray) -> np.ndarray:
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    """Rows (N, D) on the host, each of length 1."""
+    return ops.l2_normalize(z).data

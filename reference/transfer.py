@@ -4,13 +4,13 @@ All chapters are fine-tuned alike, whatever they were pre-trained with: AdamW, b
 epoch is as long as with all labels, the few images being repeated (and augmented anew): few labels, but as many steps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from minissl import backend, evaluation, nn
+from minissl import backend, evaluation
 from minissl.data import DataSet
 from reference.method import Method, build
 from reference.settings import Settings
@@ -18,6 +18,7 @@ from reference.supervised import Supervised
 from reference.trainer import train
 
 BATCH, WEIGHT_DECAY = 64, 0.01
+Part = Literal["encoder", "foundation"]  # of a method
 
 
 def fine_tune(
@@ -39,9 +40,9 @@ def fine_tuned(
 ) -> Iterator[tuple[str, Supervised]]:
     """Encoder and classifier, trained on this part of the labels from this run's weights, then from random ones."""
     some = repeated_fraction(parts["train"], fraction, config.seed)
-    for start, encoder in starts(chapter, method, parts, config, foundation):
+    for start, encoder in starts(chapter, method, parts, config, "foundation"):
         settings = recipe(config, len(some))
-        classifier = Supervised(settings, method.inputs, encoder, features(method, parts, foundation))
+        classifier = Supervised(settings, method.inputs, encoder, features(method, parts, "foundation"))
         print(f"Fine-tuning on {percent(fraction)} of the labels, from {start} weights:")
         train(classifier, some, settings, out, f"labels_{100 * fraction:g}_{start}_{freezing(config)}")
         yield start, classifier
@@ -50,15 +51,6 @@ def fine_tuned(
 def accuracy(classifier: Supervised, parts: dict[str, DataSet]) -> float:
     """The share of test images that get their own class."""
     return float((classifier.predict(parts["test"]["images"]) == parts["test"]["labels"]).mean())
-
-
-def own_encoder(method: Method) -> nn.Module:
-    return method.encoder
-
-
-def foundation(method: Method) -> nn.Module:
-    """What fine-tuning puts its classifier on: the encoder, or a method's own `foundation`, with a part of its head."""
-    return getattr(method, "foundation", method.encoder)
 
 
 def check(method: Method, config: Settings) -> None:
@@ -71,11 +63,7 @@ def check(method: Method, config: Settings) -> None:
 
 
 def starts(
-    chapter: type[Method],
-    method: Method,
-    parts: dict[str, DataSet],
-    config: Settings,
-    part_of: Callable[[Method], nn.Module] = own_encoder,
+    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, part: Part = "encoder"
 ) -> Iterator[tuple[str, Any]]:
     """Copies of a method's part, partly frozen: with this run's weights, and with random ones if `config.baselines`.
 
@@ -83,16 +71,16 @@ def starts(
     """
     x = method.prepare(backend.to_device(parts["test"]["images"][:1]))
     for start in (origin(method), "random") if config.baselines else (origin(method),):
-        encoder = part_of(build(chapter, config, method.inputs))
+        encoder = getattr(build(chapter, config, method.inputs), part)
         if start != "random":
-            encoder.load_state_dict(part_of(method).state_dict())
+            encoder.load_state_dict(getattr(method, part).state_dict())
         evaluation.freeze(encoder, config.freeze, x)
         yield start, encoder
 
 
-def features(method: Method, parts: dict[str, DataSet], part_of: Callable[[Method], nn.Module] = own_encoder) -> int:
+def features(method: Method, parts: dict[str, DataSet], part: Part = "encoder") -> int:
     """How many numbers a method's part makes of an image."""
-    return evaluation.extract(part_of(method), parts["test"]["images"][:1], method.prepare).shape[1]
+    return evaluation.extract(getattr(method, part), parts["test"]["images"][:1], method.prepare).shape[1]
 
 
 def origin(method: Method) -> str:

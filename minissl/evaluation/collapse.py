@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from minissl import backend
-from minissl.backend import Array
+from minissl import backend, ops
 
 ROWS = 512  # at most so many embeddings are compared with each other
 
@@ -27,7 +26,7 @@ def spread(z1: Any, z2: Any) -> dict[str, float]:
         raise ValueError(f"spread: expected embeddings of two views, (N, D), N at least 2, got {z1.shape}, {z2.shape}")
     home = backend.of(z1)
     xp, (N, D) = home.xp, z1.shape
-    a, b = unit(xp, z1), unit(xp, z2)
+    a, b = ops.l2_normalize(z1).data, ops.l2_normalize(z2).data
     S = a @ a.T  # (N, N)
     over_others = lambda values: (values.sum() - xp.trace(values)) / (N * (N - 1))
     figures = {
@@ -37,8 +36,3 @@ def spread(z1: Any, z2: Any) -> dict[str, float]:
         "uniformity": xp.log(over_others(xp.exp(4 * S - 4))),  # ‖a − b‖² = 2 − 2 a·b
     }
     return dict(zip(figures, home.to_host(xp.stack(list(figures.values()))).tolist(), strict=True))
-
-
-def unit(xp: Any, z: Array) -> Array:
-    """Rows of length 1; rows of zeros stay."""
-    return z / xp.maximum(xp.linalg.norm(z, axis=1, keepdims=True), 1e-12)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minissl import backend, random
+from minissl import backend, ops, random
 from minissl.backend import Array
 from minissl.nn.module import Buffer, Module
 from minissl.tensor import Tensor
@@ -58,15 +58,14 @@ class MemoryBank(Module):
         z, rows = data_of(z), self.rows.data
         if z.shape != (len(index), rows.shape[1]):
             raise ValueError(f"update: expected embeddings ({len(index)}, {rows.shape[1]}), got {z.shape}")
-        xp = backend.of(rows).xp
-        norm = lambda v: v / xp.maximum(xp.linalg.norm(v, axis=1, keepdims=True), 1e-12)
-        rows[index] = norm(self.momentum * rows[index] + (1 - self.momentum) * norm(z))
+        unit = lambda v: ops.l2_normalize(v).data
+        rows[index] = unit(self.momentum * rows[index] + (1 - self.momentum) * unit(z))
 
 
 def unit_rows(count: int, features: int) -> Array:
     """Random rows of length 1, (count, features), spread evenly over the sphere."""
     rows = random.generator().standard_normal((count, features), "float32")
-    return backend.to_device(rows / (rows**2).sum(axis=1, keepdims=True) ** 0.5)
+    return backend.to_device(ops.l2_normalize(rows).data)
 
 
 def data_of(z: Any) -> Array:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minissl import backend, ops
+from minissl import ops
 from minissl.nn.memory import unit_rows
 from minissl.nn.module import Module, Parameter
 from minissl.tensor import Tensor
@@ -26,5 +26,4 @@ class Prototypes(Module):
 
     def renormalize(self) -> None:
         """c_k ← c_k/‖c_k‖."""
-        xp = backend.of(self.rows.data).xp
-        self.rows.data /= xp.maximum(xp.linalg.norm(self.rows.data, axis=1, keepdims=True), 1e-12)
+        self.rows.data = ops.l2_normalize(self.rows.data).data

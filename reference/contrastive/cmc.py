@@ -26,8 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minissl import backend, data, losses, models, nn
-from minissl.data import DataSet
+from minissl import backend, losses, models, nn
 from minissl.data.loader import Batch
 from minissl.data.scenes import BANDS
 from minissl.data.scenes.render import RED_GREEN_BLUE, true_colour
@@ -97,10 +96,8 @@ class CMC(contrast.Contrastive):
         self.references = {f"{2 * pairs} log N, collapsed": 2 * pairs * math.log(config.batch_size)}
 
     @classmethod
-    def open_data(cls, config: Config) -> DataSet:
-        bands = {"bands": "s2"} if config.views == "spectral" else {}
-        c = config
-        return data.open_data(c.data, c.image_size, c.seed, c.scenes, c.workers, c.skip_bad_files, **bands)
+    def of_scenes(cls, config: Config) -> dict[str, Any]:
+        return {"bands": "s2" if config.views == "spectral" else "rgb"}
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         """All channels, (N, H, W, C), of one crop of each image: all views are of the same place."""

@@ -1,0 +1,1 @@
+"""Pretext tasks: questions whose answers the images hold themselves."""

@@ -22,13 +22,13 @@ mirrored image would move the sun.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from minissl import backend, data, losses, models, nn, viz
+from minissl import backend, losses, models, nn, viz
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.data.scenes import Sun
@@ -77,8 +77,8 @@ class Rotation(Method):
         self.references = {"log 4, guessing": math.log(4)}
 
     @classmethod
-    def open_data(cls, config: Config) -> DataSet:
-        return scenes_under(config.sun, config) if config.data == "scenes" else super().open_data(config)
+    def of_scenes(cls, config: Config) -> dict[str, Any]:
+        return {"sun": config.sun}
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, backend.Array]:
         return all_turns(random_squares(self.standardize(self.raw(batch)), self.config.crop, rng))
@@ -101,7 +101,7 @@ class Rotation(Method):
             return {"turns told right": accuracy(answers)}
         told = {self.config.sun: answers}
         for sun in {*get_args(Sun)} - {self.config.sun}:
-            told[sun] = self.answers(scenes_under(sun, self.config).part("test")["images"])
+            told[sun] = self.answers(self.open_data(replace(self.config, sun=sun)).part("test")["images"])
         return {f"turns told right, sun {sun}": accuracy(told[sun]) for sun in get_args(Sun)}
 
     def answers(self, images: np.ndarray) -> np.ndarray:
@@ -126,11 +126,6 @@ class Rotation(Method):
             title="The thick bar is on the side that the network takes for the top: green is right, red is wrong. "
             "Per cent: how often it is right over all test images of the class",
         )
-
-
-def scenes_under(sun: Sun, config: Config) -> DataSet:
-    """The scenes of this run, all the same places, under this sun."""
-    return data.open_data("scenes", config.image_size, config.seed, config.scenes, sun=sun)
 
 
 def random_squares(images: backend.Array, part: float, rng: np.random.Generator) -> backend.Array:

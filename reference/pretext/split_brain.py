@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minissl import augment, backend, data, losses, models, nn, ops, viz
+from minissl import augment, backend, losses, models, nn, ops, viz
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.data.scenes import BANDS
@@ -110,10 +110,8 @@ class SplitBrain(Method):
         )
 
     @classmethod
-    def open_data(cls, config: Config) -> DataSet:
-        bands = {"bands": "s2"} if config.split == "spectral" else {}
-        c = config
-        return data.open_data(c.data, c.image_size, c.seed, c.scenes, c.workers, c.skip_bad_files, **bands)
+    def of_scenes(cls, config: Config) -> dict[str, Any]:
+        return {"bands": "s2" if config.split == "spectral" else "rgb"}
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array]:
         images = self.raw(batch)  # (N, H, W, C)

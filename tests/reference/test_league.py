@@ -8,6 +8,7 @@ import pytest
 from reference import league
 from reference.chapters import find
 from reference.league import PARTS, League
+from reference.method import Inputs, build
 
 TINY = ["--only", "autoencoder", "--seeds", "0", "--scenes", "140", "--image-size", "16", "--budget", "0.05"]
 TINY += ["--labels", "1.0", "--segment", "1.0", "--fine-tune-epochs", "1", "--jobs", "1"]
@@ -22,6 +23,11 @@ def test_every_entry_is_a_chapter_that_knows_its_settings() -> None:
 
 
 def test_a_chapter_that_knows_the_labels_is_not_fine_tuned_and_has_its_row(tmp_path: Path) -> None:
+    for each in PARTS["contrastive"]:
+        chosen = find(each.chapter)
+        config = chosen.settings(**league.settings(League(part="contrastive"), each, seed=0))
+        knows = build(chosen, config, Inputs(3, [0.5] * 3, [0.5] * 3, ("a", "b"), 10)).learns_from_labels
+        assert (config.labels == ()) == knows == each.knows_labels, each.title
     [entry] = [entry for entry in PARTS["contrastive"] if entry.chapter == "supcon"]
     contrastive = League(part="contrastive", only=("supcon",), seeds=(0,), out=tmp_path)
     values = league.settings(contrastive, entry, seed=0)
