@@ -170,9 +170,9 @@ def restore(file: Path, method: Method, optimizer: optim.Optimizer) -> Progress:
 
 
 def read_metrics(metrics: Path) -> dict[str, list[Any]]:
-    """The lines of metrics.jsonl as columns."""
+    """The lines of metrics.jsonl as columns, NaN where a line lacks what others have."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
+    return {key: [row.get(key, math.nan) for row in rows] for row in rows for key in row}
 
 
 def progress_bar(config: Settings, batches: int, progress: Progress) -> tqdm:

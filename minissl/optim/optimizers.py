@@ -1,6 +1,6 @@
 """Update rules: w from its gradient g. Each rule stands once, as plain arithmetic on arrays, updated in place."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from minissl import backend
@@ -13,7 +13,8 @@ class Optimizer:
 
     parameters: parameters, or groups of them, [{"parameters": [...], "weight_decay": 0.0}, ...], whose other entries
     override the optimizer's own. `learning_rate` may be set before every step (see `optim.schedules`); a group's own
-    "rate" multiplies it. Parameters without a gradient are left alone. State is one array per name in `slots`.
+    "rate" multiplies it. Parameters without a gradient are left alone. State is one array per name in `slots`, and in
+    `steps` how often each parameter was updated.
 
     Gradients add up until `zero_grad`: N times backward on (loss / N) of a small batch each, then one step, is the step
     of one batch N times as large (where the loss is a mean over images, and no layer mixes them as BatchNorm does).
@@ -31,29 +32,30 @@ class Optimizer:
         known = {"parameters", "rate", *defaults}
         if wrong := {key for group in groups for key in group} - known:  # type: ignore[attr-defined]
             raise ValueError(f"{type(self).__name__}: a group may have {sorted(known)}, got {sorted(wrong)}")
-        self.learning_rate, self.steps = learning_rate, 0
+        self.learning_rate = learning_rate
         self.groups: list[dict[str, Any]] = [{"rate": 1.0} | defaults | group for group in groups]  # type: ignore[operator]
         self.state: list[dict[str, Array]] = [
             {slot: backend.of(p.data).xp.zeros_like(p.data) for slot in self.slots} for p, _ in self._parameters()
         ]
+        self.steps = [0] * len(self.state)
 
     def _parameters(self) -> list[tuple[Parameter, dict[str, Any]]]:
         return [(parameter, group) for group in self.groups for parameter in group["parameters"]]
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        self.steps += 1
-        for (parameter, group), state in zip(self._parameters(), self.state, strict=True):
+        for i, (parameter, group) in enumerate(self._parameters()):
             if parameter.grad is not None:
-                self.update(parameter, state, self.learning_rate * group["rate"], group)
+                self.steps[i] += 1
+                self.update(parameter, self.state[i], self.learning_rate * group["rate"], group, self.steps[i])
 
-    def update(self, parameter: Parameter, state: dict[str, Array], rate: float, group: dict[str, Any]) -> None:
-        """Update one parameter and its state, in one pass over its arrays."""
+    def update(self, parameter: Parameter, state: dict[str, Array], rate: float, group: dict[str, Any], t: int) -> None:
+        """Update one parameter and its state for the t-th time, in one pass over its arrays."""
         arrays = [parameter.data, parameter.grad, *state.values()]
-        backend.of(parameter.data).update(self.rule(parameter, rate, group), *arrays)
+        backend.of(parameter.data).update(self.rule(parameter, rate, group, t), *arrays)
 
-    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any]) -> Callable[..., None]:
-        """The update of one parameter: a function of its w, g and state arrays that writes into w and the state."""
+    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any], t: int) -> Callable[..., None]:
+        """The t-th update of one parameter: a function of w, g and state arrays that writes into w and the state."""
         raise TypeError(f"{type(self).__name__} has no rule; use SGD, LARS, Adam or AdamW")
 
     def zero_grad(self) -> None:
@@ -64,14 +66,15 @@ class Optimizer:
         """The state arrays, named "momentum.3" for the third parameter and so on. They are in use, not copies."""
         return {f"{slot}.{i}": array for i, state in enumerate(self.state) for slot, array in state.items()}
 
-    def load_state_dict(self, arrays: Mapping[str, Array], steps: int) -> None:
-        """Copy saved state arrays in. Raises ValueError when names or shapes differ."""
+    def load_state_dict(self, arrays: Mapping[str, Array], steps: Sequence[int]) -> None:
+        """Copy saved state arrays and `steps` in. Raises ValueError when names, shapes or their number differ."""
         own = self.state_dict()
-        if {k: a.shape for k, a in own.items()} != {k: tuple(a.shape) for k, a in arrays.items()}:
+        shapes = lambda named: {name: tuple(array.shape) for name, array in named.items()}
+        if shapes(own) != shapes(arrays) or len(steps) != len(self.steps):
             raise ValueError(f"{type(self).__name__}: the saved state belongs to other parameters or another optimizer")
         for name, array in own.items():
             array[...] = backend.of(array).to_device(arrays[name])
-        self.steps = steps
+        self.steps = list(steps)
 
 
 class SGD(Optimizer):
@@ -90,7 +93,7 @@ class SGD(Optimizer):
         super().__init__(parameters, learning_rate, weight_decay=weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any]) -> Callable[..., None]:
+    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any], t: int) -> Callable[..., None]:
         mu, decay = self.momentum, group["weight_decay"]
 
         def sgd(w: Array, g: Array, v: Array) -> None:
@@ -119,9 +122,9 @@ class LARS(SGD):
         super().__init__(parameters, learning_rate, momentum, weight_decay)
         self.trust = trust
 
-    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any]) -> Callable[..., None]:
+    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any], t: int) -> Callable[..., None]:
         if parameter.ndim < 2:
-            return super().rule(parameter, rate, group | {"weight_decay": 0.0})
+            return super().rule(parameter, rate, group | {"weight_decay": 0.0}, t)
         w, xp = parameter.data, backend.of(parameter.data).xp
         step_norm = xp.linalg.norm(parameter.grad + group["weight_decay"] * w)
         scale = self.trust * xp.linalg.norm(w) / xp.maximum(step_norm, 1e-12)
@@ -157,9 +160,9 @@ class Adam(Optimizer):
         super().__init__(parameters, learning_rate, weight_decay=weight_decay)
         self.betas, self.epsilon = betas, epsilon
 
-    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any]) -> Callable[..., None]:
+    def rule(self, parameter: Parameter, rate: float, group: dict[str, Any], t: int) -> Callable[..., None]:
         (beta1, beta2), epsilon, decay = self.betas, self.epsilon, group["weight_decay"]
-        correct1, correct2 = 1 - beta1**self.steps, 1 - beta2**self.steps
+        correct1, correct2 = 1 - beta1**t, 1 - beta2**t
 
         def adam(w: Array, g: Array, m: Array, s: Array) -> None:
             if self.decoupled:
@@ -199,11 +202,11 @@ class LAMB(Adam):
     ) -> None:
         super().__init__(parameters, learning_rate, betas, epsilon, weight_decay)
 
-    def update(self, parameter: Parameter, state: dict[str, Array], rate: float, group: dict[str, Any]) -> None:
+    def update(self, parameter: Parameter, state: dict[str, Array], rate: float, group: dict[str, Any], t: int) -> None:
         if parameter.ndim < 2:
-            return super().update(parameter, state, rate, group | {"weight_decay": 0.0})
+            return super().update(parameter, state, rate, group | {"weight_decay": 0.0}, t)
         (beta1, beta2), epsilon, decay = self.betas, self.epsilon, group["weight_decay"]
-        correct1, correct2 = 1 - beta1**self.steps, 1 - beta2**self.steps
+        correct1, correct2 = 1 - beta1**t, 1 - beta2**t
 
         def averages(g: Array, m: Array, s: Array) -> None:
             average(m, g, beta1)

@@ -48,7 +48,7 @@ class Config(Settings):
     adversarial: bool = False
     # λ: the share of the discriminator's word in the loss
     adversarial_weight: float = 0.001
-    # Part of the epochs in which D learns and the filling network does not listen to it yet
+    # Part of the epochs with L2 alone, before D comes
     alone: float = 0.5
     # Deviation of the noise on all that D sees, in standardised images; it falls to 0 epoch by epoch
     noise: float = 1.0
@@ -88,7 +88,7 @@ class Inpainting(Method):
         self.references = {"the mean colour for all": 1.0}
         if config.adversarial:
             self.D = models.Discriminator(config.hole, inputs.channels, config.width)
-            self.l2_alone = optim.WeightAverage(self.net, momentum=0.0)  # f and g as they were before D was heard
+            self.l2_alone = optim.WeightAverage(self.net, momentum=0.0)  # f and g as they were before D came
             self.references |= {"2 log 2, D can only guess": 2 * math.log(2), "log 2, the same for G": math.log(2)}
 
     @property
@@ -122,11 +122,13 @@ class Inpainting(Method):
     def start_epoch(self, epoch: int) -> None:
         alone = round(self.config.alone * self.config.epochs)
         self.joint = epoch >= alone
-        self.sigma = self.config.noise * min(1.0, (self.config.epochs - epoch) / (self.config.epochs - alone))
+        self.sigma = self.config.noise * (self.config.epochs - epoch) / (self.config.epochs - alone)
 
     def training_step(self, views: tuple[Any, ...], optimizer: optim.Optimizer) -> dict[str, float]:
         if not self.config.adversarial:
             return super().training_step(views, optimizer)
+        if not self.joint:
+            return {"L2": super().training_step(views, optimizer)["loss"]}
         holed, x, weights, noise = views
         n1, n2, n3 = self.sigma * noise  # each (N, hole, hole, C)
         y = self.net(Tensor(holed))  # (N, H, W, C)
@@ -139,8 +141,7 @@ class Inpainting(Method):
         # That network's own gradient runs through D, which must not learn from it.
         with frozen(self.D):
             fake_logits = self.D(fake + n3)
-        heard = fake_logits if self.joint else None
-        losses.inpainting(y, x, weights, heard, self.config.adversarial_weight).backward()
+        losses.inpainting(y, x, weights, fake_logits, self.config.adversarial_weight).backward()
 
         optimizer.step()
         optimizer.zero_grad()

@@ -261,8 +261,8 @@ def test_a_state_of_other_parameters_is_refused_and_changes_nothing(change: str)
     else:
         state = optim.Adam(start()).state_dict()
     with pytest.raises(ValueError, match="SGD: the saved state belongs to other parameters"):
-        optimizer.load_state_dict(state, 7)
-    assert optimizer.steps == 0 and not any(array.any() for array in optimizer.state_dict().values())
+        optimizer.load_state_dict(state, [7] * 3)
+    assert optimizer.steps == [0] * 3 and not any(array.any() for array in optimizer.state_dict().values())
 
 
 @every_kind
@@ -275,6 +275,20 @@ def test_a_parameter_without_a_gradient_is_left_alone(kind: str) -> None:
     assert (parameters[0].data != before[0]).any()
     np.testing.assert_array_equal(parameters[1].data, before[1])
     assert not any(array.any() for name, array in optimizer.state_dict().items() if not name.endswith(".0"))
+
+
+@every_kind
+def test_a_parameter_that_joins_later_starts_as_from_the_beginning(kind: str) -> None:
+    """Adam's corrections count a parameter's own updates: others may have learned for long when it begins to."""
+    early, late = start(), start()
+    run(EVERY_KIND[kind](early), early, gradients(1))
+    optimizer = EVERY_KIND[kind](late)
+    for _ in range(50):
+        late[0].grad = np.ones(late[0].shape)
+        optimizer.step()
+    optimizer.zero_grad()
+    run(optimizer, late, gradients(1))
+    np.testing.assert_array_equal(late[1].data, early[1].data)
 
 
 def test_zero_grad_clears_the_gradients_of_all_groups() -> None:
@@ -300,7 +314,7 @@ def test_the_rate_may_change_between_steps() -> None:
     optimizer.learning_rate = 0.25
     run(optimizer, [w], [[np.ones(1)]])
     np.testing.assert_array_equal(w.data, [-1.25])
-    assert optimizer.steps == 2
+    assert optimizer.steps == [2]
 
 
 def test_parameters_may_come_from_a_generator() -> None:

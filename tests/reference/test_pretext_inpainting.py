@@ -156,6 +156,7 @@ def test_d_looks_at_the_hole_alone(data: DataSet) -> None:
             return self.D(x)
 
     method.D = Watched(method.D)  # type: ignore[assignment]
+    method.start_epoch(method.config.epochs - 1)
     batch = holed, x, weights, noise = views(method, data["images"])
     y = method.net(Tensor(holed)).data
     gradients(method, batch)
@@ -165,11 +166,10 @@ def test_d_looks_at_the_hole_alone(data: DataSet) -> None:
         np.testing.assert_array_equal(given, images[:, inside].reshape(N, 8, 8, 3) + n)
 
 
-@pytest.mark.parametrize("joint", [False, True])
-def test_no_gradient_crosses_between_the_networks(data: DataSet, joint: bool) -> None:
-    """D's gradient is that of its own loss alone; the filling network's that of its own, with D in it or without."""
+def test_no_gradient_crosses_between_the_networks(data: DataSet) -> None:
+    """D's gradient is that of its own loss alone; the filling network's that of its own, with D in it."""
     method = make(data, adversarial=True, adversarial_weight=0.3)
-    method.joint = joint
+    method.start_epoch(method.config.epochs - 1)
     batch = holed, x, weights, noise = views(method, data["images"])
     n1, n2, n3 = method.sigma * noise
     found = gradients(method, batch)
@@ -184,19 +184,26 @@ def test_no_gradient_crosses_between_the_networks(data: DataSet, joint: bool) ->
 
     method.zero_grad()
     with frozen(method.D):
-        logits = method.D(fake + n3) if joint else None
+        logits = method.D(fake + n3)
     losses.inpainting(y, x, weights, logits, 0.3).backward()
     assert all(p.grad is None for p in method.D.parameters())
     for name, parameter in method.net.named_parameters():
         np.testing.assert_allclose(found[name], parameter.grad, rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-def test_the_noise_on_what_d_sees_fades_once_it_is_heard(data: DataSet) -> None:
+def test_at_first_there_is_l2_alone_and_then_noise_that_fades(data: DataSet) -> None:
     method, sigmas = make(data, adversarial=True, epochs=8, alone=0.5, noise=2.0), []
+    alone, batch = make(data, epochs=8), views(method, data["images"])
     for epoch in range(8):
         method.start_epoch(epoch)
-        sigmas.append(method.sigma)
-    assert sigmas == [2, 2, 2, 2, 2, 1.5, 1, 0.5]
+        if method.joint:
+            sigmas.append(method.sigma)
+            continue
+        found, expected = gradients(method, batch), gradients(alone, batch[:3])
+        assert all(found[f"D.{name}"] is None for name, _ in method.D.named_parameters())
+        for name, gradient in expected.items():
+            np.testing.assert_array_equal(found[name], gradient)
+    assert sigmas == [2, 1.5, 1, 0.5]
 
 
 def test_what_l2_alone_has_learned_is_kept_when_d_is_heard(data: DataSet) -> None:

@@ -78,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = command(*SETTINGS, "--out", run)
     assert done.returncode == 0, done.stderr
     assert [line["epoch"] for line in outcome(run)["metrics"]] == [1, 2]
-    assert outcome(run)["steps"] == 6
+    assert set(outcome(run)["steps"]) == {6}
     return outcome(run)
 
 
