@@ -60,6 +60,7 @@ class Contrastive(Method):
     settings = Config
     config: Config
     encoder: Backbone
+    pairs = "Two views"  # what a positive pair is
 
     def __init__(self, config: Any, inputs: Inputs) -> None:
         super().__init__(config, inputs)

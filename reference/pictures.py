@@ -21,7 +21,7 @@ def similarities(method: Any, data: DataSet, path: Path, name: str = "cosine of 
     with no_grad():
         z1, z2 = (unit(backend.to_host(z.data)) for z in method.embed(views)[:2])
     left, right = list(method.shown(views).values())[:2]
-    title = f"Two views of {len(left)} test images: {name}. Framed: positives; all others are negatives"
+    title = f"{method.pairs} of {len(left)} test images: {name}. Framed: positives; the others: different images"
     viz.similarity_table(left, right, z1 @ z2.T, path, title)
 
 

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minissl import backend, evaluation, losses, models, nn
+from minissl import backend, evaluation, losses, models, nn, viz
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, no_grad
@@ -154,30 +154,11 @@ class CLIP(contrast.Contrastive):
         ).mean(axis=0)
 
     def draw(self, some: DataSet, path: Path) -> None:
-        """The cosine of every image with every caption; framed are the pairs."""
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
-
+        """The cosine of every caption with every image; framed are the pairs."""
         cosines = self.read(some["captions"]) @ self.seen(some["images"]).T  # (captions, images)
-        images, n = self.picture(backend.to_host(self.raw({"images": some["images"]}))), len(some)
-        figure = Figure(figsize=(0.9 * n + 5, 0.7 * n + 2), layout="constrained")
-        above, table = figure.subplots(2, 1, height_ratios=[1, n])
-        table.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-        table.set_yticks(range(n), [captions.decode(each, self.words) for each in some["captions"]])
-        table.set_xticks([])
-        for (i, j), cosine in np.ndenumerate(cosines):
-            color = "white" if abs(cosine) > 0.6 else "black"
-            table.text(j, i, f"{cosine:.2f}", ha="center", va="center", color=color)
-            if i == j:
-                table.add_patch(Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, fill=False, linewidth=3))
-        above.set(xlim=(-0.5, n - 0.5), ylim=(0, 1))
-        above.axis("off")
-        for j, image in enumerate(images):
-            inset = above.inset_axes((j - 0.45, 0, 0.9, 1), transform=above.transData)
-            inset.imshow(np.broadcast_to(image, (*image.shape[:2], 3)), interpolation="nearest")
-            inset.axis("off")
-        figure.suptitle("Cosine of test images and captions; framed: the pairs")
-        figure.savefig(path, dpi=110)
+        texts = [captions.decode(each, self.words) for each in some["captions"]]
+        images = self.picture(backend.to_host(self.raw({"images": some["images"]})))
+        viz.similarity_table(texts, images, cosines, path, "Cosine of captions and test images. Framed: the pairs")
 
 
 class TextTower(nn.Module):

@@ -72,6 +72,7 @@ class CPC(contrast.Contrastive):
 
     settings = Config
     config: Config
+    pairs = "Patches below (left), and what the patches above predict of them,"
 
     def __init__(self, config: Config, inputs: Inputs) -> None:
         super().__init__(config, inputs)

@@ -21,6 +21,18 @@ def test_a_table_is_drawn(tmp_path: Path, channels: int) -> None:
     assert red > 0.01 and blue > 0.01  # cosines of 1 and −1
 
 
+def test_captions_stand_beside_their_row(tmp_path: Path) -> None:
+    def drawn(*texts: str) -> np.ndarray:
+        similarity_table(texts, IMAGES[:2], np.eye(2), tmp_path / "table.png", "title")
+        with Image.open(tmp_path / "table.png") as image:
+            return np.asarray(image)
+
+    page, other = drawn("a lake", "fields"), drawn("a lake", "a long word about woods")
+    changed = np.argwhere((page != other).any(axis=2))  # rows and columns of pixels
+    assert len(changed) and (changed.min(axis=0) > page.shape[0] // 2 * np.array([1, 0])).all()
+    assert changed[:, 1].max() < page.shape[1] * 0.7
+
+
 def test_cosines_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected cosines \(3, 2\), at least 1 x 1, got \(2, 3\)"):
         similarity_table(IMAGES, IMAGES[:2], np.zeros((2, 3)), tmp_path / "table.png", "")
