@@ -31,7 +31,6 @@ from reference.settings import Settings
 
 BORDER_WEIGHT = 10
 HALVINGS = {"imagenet": 5, "halving": 4, "cifar": 3}  # of the image's side, on the way to the encoder's last map
-SHOWN = 8  # images of filled.png
 
 
 @dataclass(kw_only=True)
@@ -52,8 +51,6 @@ class Config(Settings):
     alone: float = 0.5
     # Deviation of the noise on all that D sees, in standardised images; it falls to 0 epoch by epoch
     noise: float = 1.0
-    # β₁ of Adam, how long it averages gradients; short, since D moves
-    beta1: float = 0.5
     # Channels of the ResNet-18's first stage; h has 8 times as many
     width: int = 16
     # First layer: imagenet (7x7, output stride 4), halving (3x3, stride 2) or cifar (3x3, stride 1)
@@ -84,7 +81,7 @@ class Inpainting(Method):
         halvings = HALVINGS[config.stem]
         side = config.image_size >> halvings
         self.decoder = ContextDecoder(side, side, self.encoder.out_features, halvings, inputs.channels)
-        self.optimizer_options = {"betas": (config.beta1, 0.999)}
+        self.optimizer_options = {"betas": (0.5, 0.999)}  # gradients are averaged over a few steps only, since D moves
         self.references = {"the mean colour for all": 1.0}
         if config.adversarial:
             self.D = models.Discriminator(config.hole, inputs.channels, config.width)
@@ -96,10 +93,9 @@ class Inpainting(Method):
         return ContextEncoder(self.encoder, self.decoder)
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[backend.Array, ...]:
-        images = self.raw(batch)
+        x = self.standardize(self.raw(batch))  # (N, H, W, C)
         if self.config.turns:
-            images = augment.quarter_turns(augment.horizontal_flip(images, rng), rng)
-        x = self.standardize(images)  # (N, H, W, C)
+            x = augment.quarter_turns(augment.horizontal_flip(x, rng), rng)
         hidden, weights = (backend.to_device(mask) for mask in self.masks(len(x), rng))  # (N, H, W)
         holed = (1 - hidden[..., None]) * x  # a hole has the mean colour, which is 0
         if not self.config.adversarial:
@@ -120,19 +116,19 @@ class Inpainting(Method):
         return losses.inpainting(self.net(Tensor(holed)), x, weights)
 
     def start_epoch(self, epoch: int) -> None:
-        alone = round(self.config.alone * self.config.epochs)
+        c = self.config
+        alone = round(c.alone * c.epochs) if c.adversarial else c.epochs
         self.joint = epoch >= alone
-        self.sigma = self.config.noise * (self.config.epochs - epoch) / (self.config.epochs - alone)
+        if self.joint:
+            self.sigma = c.noise * (c.epochs - epoch) / (c.epochs - alone)
 
     def training_step(self, views: tuple[Any, ...], optimizer: optim.Optimizer) -> dict[str, float]:
-        if not self.config.adversarial:
-            return super().training_step(views, optimizer)
         if not self.joint:
             return {"L2": super().training_step(views, optimizer)["loss"]}
         holed, x, weights, noise = views
         n1, n2, n3 = self.sigma * noise  # each (N, hole, hole, C)
         y = self.net(Tensor(holed))  # (N, H, W, C)
-        real, fake = self.hole(x), self.hole(y)
+        real, fake = self.hole(x), self.hole(y)  # (N, hole, hole, C)
 
         # D's gradient: to it the filled holes are given, and the network that filled them hears nothing of this.
         d_loss = losses.gan_discriminator(self.D(Tensor(real + n1)), self.D(stop_gradient(fake) + n2))
@@ -163,7 +159,7 @@ class Inpainting(Method):
         return images[:, inside, inside]
 
     def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:
-        holed, _, weights = views[:3]
+        holed, _, weights, *_ = views
         counts = np.sqrt(backend.to_host(weights)[..., None] / BORDER_WEIGHT)
         return {"what the encoder sees": self.drawn(backend.to_host(holed)), "what counts (border x 10)": counts}
 
@@ -184,7 +180,7 @@ class Inpainting(Method):
             figures[f"error in the hole, {name}"] = e = error(y, x, hidden)
             figures[f"sharpness of the hole, {name}"] = s = sharpness(y, hidden) / sharpness(x, hidden)
             rows[f"filled, {name}: error {e:.2f}, sharpness {s:.2f}"] = np.where(hidden, y, x)
-        grid = [list(self.drawn(row[:SHOWN])) for row in rows.values()]
+        grid = [list(self.drawn(row[:8])) for row in rows.values()]
         viz.image_grid(grid, out / "filled.png", list(rows), title="Test images: what is not there, made up")
         return figures
 
