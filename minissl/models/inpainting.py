@@ -5,13 +5,12 @@ from minissl.tensor import Tensor
 
 
 class ContextDecoder(nn.Module):
-    """The last map of an encoder -> the image: (N, h, w, inputs) -> (N, h·2^k, w·2^k, channels), k = `doublings`.
+    """The last map of an encoder -> an image: (N, h, w, inputs) -> (N, h·2^k, w·2^k, channels), k = `doublings`.
 
     The channel-wise layer carries what is known from every place to every other, which convolutions over so small a map
     would need many layers for; with all channels mixed it would have `inputs` times as many weights. A 1x1 convolution
-    mixes them, then transposed convolutions (4x4, stride 2) double the sides and halve the channels. A 3x3 convolution
-    comes last, since what a transposed one makes is chequered. Nothing bounds it, so that standardised images can be
-    filled.
+    mixes them, then transposed convolutions (`UpsampleConv2d`: their pictures are not chequered) double the sides and
+    halve the channels, and a 3x3 convolution paints. Nothing bounds it, so that standardised images can be filled.
     """
 
     def __init__(self, height: int, width: int, inputs: int, doublings: int, channels: int = 3) -> None:
@@ -25,7 +24,7 @@ class ContextDecoder(nn.Module):
         layers: list[nn.Module] = []
         for i in range(doublings):
             C, D = inputs >> i, inputs >> i + 1
-            layers += [nn.ConvTranspose2d(C, D, 4, 2, 1, bias=False), nn.BatchNorm(D, relu=True)]
+            layers += [nn.UpsampleConv2d(C, D, bias=False), nn.BatchNorm(D, relu=True)]
         self.rise = nn.Sequential(*layers, nn.Conv2d(inputs >> doublings, channels, 3, 1, 1))
         self.shape = (height, width, inputs)
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minissl import augment, backend, losses, models, nn, optim, random, viz
+from minissl import augment, backend, losses, models, nn, ops, optim, random, viz
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
@@ -37,7 +37,7 @@ HALVINGS = {"imagenet": 5, "halving": 4, "cifar": 3}  # of the image's side, on 
 class Config(Settings):
     """The context encoder's settings."""
 
-    # Side of a hole in pixels, its border included; with --adversarial 8, 16, 32, 64, ...
+    # Side of a hole in pixels, its border included: for one hole half of the image's side, or a quarter, an eighth, ...
     hole: int = 32
     # Width of the border inside a hole that the encoder sees all the same
     overlap: int = 2
@@ -78,9 +78,10 @@ class Inpainting(Method):
         super().__init__(config, inputs)
         check(config)
         self.encoder = models.resnet18(config.width, inputs.channels, config.stem)
-        halvings = HALVINGS[config.stem]
-        side = config.image_size >> halvings
-        self.decoder = ContextDecoder(side, side, self.encoder.out_features, halvings, inputs.channels)
+        side = config.image_size >> HALVINGS[config.stem]  # of f's last map
+        made = config.hole if config.holes == 1 else config.image_size  # by g: the hole in the centre, or the image
+        doublings = (made // side).bit_length() - 1
+        self.decoder = ContextDecoder(side, side, self.encoder.out_features, doublings, inputs.channels)
         self.optimizer_options = {"betas": (0.5, 0.999)}  # gradients are averaged over a few steps only, since D moves
         self.references = {"the mean colour for all": 1.0}
         if config.adversarial:
@@ -190,38 +191,36 @@ class Inpainting(Method):
 
 
 class ContextEncoder(nn.Module):
-    """g(f(x)): images with holes (N, H, W, C) -> images (N, H, W, C)."""
+    """g(f(x)): images with holes (N, H, W, C) -> images (N, H, W, C), 0 around a hole that g fills alone."""
 
     def __init__(self, encoder: models.ResNet, decoder: ContextDecoder) -> None:
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(self.encoder.features(x, self.encoder.stages[-1]))
+        y = self.decoder(self.encoder.features(x, self.encoder.stages[-1]))  # the hole, or the image
+        edge = (x.shape[1] - y.shape[1]) // 2
+        return ops.pad(y, [(0, 0), (edge, edge), (edge, edge), (0, 0)])
 
 
-def check(config: Config) -> None:
+def check(c: Config) -> None:
     """Raise ValueError for settings that do not go together."""
-    if config.image_size % 2 ** HALVINGS[config.stem]:
-        raise ValueError(
-            f"--image-size: the stem {config.stem!r} takes sides that {2 ** HALVINGS[config.stem]} divides, "
-            f"got {config.image_size}"
-        )
-    if not 2 * config.overlap < config.hole <= config.image_size:
-        raise ValueError(
-            f"--hole: expected more than its two borders of {config.overlap} pixels, "
-            f"and at most the image's side of {config.image_size}, got {config.hole}"
-        )
-    if not config.adversarial:
-        return
-    if config.holes > 1:
-        raise ValueError(f"--adversarial: D looks at the one hole in the centre, got --holes {config.holes}")
-    if not 0 < round(config.alone * config.epochs) < config.epochs:
-        raise ValueError(
-            "--adversarial: expected at least one epoch with L2 alone and one with both, "
-            f"got --alone {config.alone} of --epochs {config.epochs}"
-        )
-    if config.adversarial_weight > 1:
-        raise ValueError(f"--adversarial-weight: expected at most 1, got {config.adversarial_weight}")
+    halvings, alone = HALVINGS[c.stem], round(c.alone * c.epochs)
+    sides = [c.image_size >> k for k in range(halvings)]  # what g can make of f's last map
+    wrong = {
+        f"--image-size: the stem {c.stem!r} takes sides that {2**halvings} divides, got {c.image_size}": (
+            c.image_size % 2**halvings > 0
+        ),
+        f"--hole: expected more than its two borders of {c.overlap} pixels, got {c.hole}": c.hole <= 2 * c.overlap,
+        f"--hole: expected at most the image's side of {c.image_size}, got {c.hole}": c.hole > c.image_size,
+        f"--hole: expected one of {sides}, or several --holes; got {c.hole}": c.holes == 1 and c.hole not in sides,
+        f"--adversarial: D looks at the one hole in the centre, got --holes {c.holes}": c.adversarial and c.holes > 1,
+        "--adversarial: expected at least one epoch with L2 alone and one with both, "
+        f"got --alone {c.alone} of --epochs {c.epochs}": c.adversarial and not 0 < alone < c.epochs,
+        f"--adversarial-weight: expected at most 1, got {c.adversarial_weight}": c.adversarial_weight > 1,
+    }
+    for message, found in wrong.items():
+        if found:
+            raise ValueError(message)
 
 
 def squares(corners: np.ndarray, side: int, image: int) -> np.ndarray:

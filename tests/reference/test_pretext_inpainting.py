@@ -77,6 +77,17 @@ def test_the_encoder_never_sees_what_is_hidden(data: DataSet, holes: dict[str, i
         assert (target != x).any()
 
 
+def test_one_hole_is_all_that_the_decoder_fills(data: DataSet) -> None:
+    for settings, filled in (({}, 8), ({"hole": 4}, 4), ({"holes": 3, "hole": 6}, SIDE)):
+        method = make(data, **settings)
+        y = method.net(Tensor(views(method, data["images"])[0])).data
+        edge = (SIDE - filled) // 2
+        inside = np.zeros((SIDE, SIDE), bool)
+        inside[edge : SIDE - edge, edge : SIDE - edge] = True
+        assert y.shape == (N, SIDE, SIDE, 3) and not y[:, ~inside].any()
+        assert y[:, inside].any(axis=(0, 2)).all()
+
+
 # -- the loss ---------------------------------------------------------------------------------------------------------
 
 
@@ -305,11 +316,12 @@ def test_the_same_gradients_on_both_backends(data: DataSet, cupy: backend.Backen
     [
         ({"image_size": 24}, "--image-size: the stem 'halving' takes sides that 16 divides, got 24"),
         ({"hole": 2}, "--hole: expected more than its two borders of 1 pixels"),
-        ({"hole": 17}, "and at most the image's side of 16, got 17"),
+        ({"hole": 17}, "--hole: expected at most the image's side of 16, got 17"),
         ({"adversarial": True, "holes": 2}, "--adversarial: D looks at the one hole in the centre, got --holes 2"),
         ({"adversarial": True, "epochs": 1}, "--adversarial: expected at least one epoch with L2 alone"),
         ({"adversarial": True, "adversarial_weight": 1.5}, "--adversarial-weight: expected at most 1, got 1.5"),
-        ({"adversarial": True, "hole": 12}, "Discriminator: expected an image side of 8, 16, 32, 64"),
+        ({"hole": 12}, r"--hole: expected one of \[16, 8, 4, 2\], or several --holes; got 12"),
+        ({"adversarial": True, "hole": 4}, "Discriminator: expected an image side of 8, 16, 32, 64"),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(data: DataSet, settings: dict[str, Any], message: str) -> None:
