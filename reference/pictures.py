@@ -1,13 +1,14 @@
-"""Pictures that the contrastive chapters share: pairs with their similarities, neighbours, and maps over epochs."""
+"""Pictures that chapters share: pairs with their similarities, neighbours, maps over epochs, and attention."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minissl import backend, checkpoint, evaluation, ops, random, viz
+from minissl import augment, backend, checkpoint, evaluation, ops, random, viz
 from minissl.data import DataSet
-from minissl.tensor import no_grad
+from minissl.tensor import Tensor, no_grad
 from reference.method import Method, build
 from reference.transfer import has_classes
 
@@ -63,6 +64,36 @@ def maps(method: Method, test: DataSet, out: Path) -> None:
     viz.embedding_maps(
         features, test["labels"], test.classes, out / "maps.png", "Test images in the encoder's features"
     )
+
+
+def attention(method: Method, test: DataSet, path: Path) -> None:
+    """Of a vision transformer: an image of each class (or the first few), and the same as bright as each head looks."""
+    chosen, names = np.arange(min(QUERIES, len(test))), None
+    if has_classes(test):
+        labels, chosen = np.unique(test["labels"], return_index=True)
+        names = [test.classes[label] for label in labels]
+    images = method.picture(backend.to_host(method.raw({"images": test["images"][chosen]})))  # (K, H, W, 1 or 3)
+    A = looks(method, test["images"][chosen])  # (K, heads, h, w)
+    light = (A / A.max(axis=(2, 3), keepdims=True)) ** 0.5  # the root lets faint attention be seen
+    light = augment.resize(np.moveaxis(light, 1, -1), images.shape[1:3])  # (K, H, W, heads)
+    rows = {"image": images} | {f"head {i + 1}": images * light[..., i : i + 1] for i in range(A.shape[1])}
+    title = "Where the class token looks in the last block: dark is ignored"
+    viz.image_grid([list(row) for row in rows.values()], path, list(rows), names, title)
+
+
+def looks(method: Any, images: np.ndarray) -> np.ndarray:
+    """Where the class token looks in the last block, stored images (N, H, W, C) -> (N, heads, h, w) patches.
+
+    Shares of its attention to all tokens; what is missing to 1 it pays to itself.
+    """
+    encoder, x = method.encoder, Tensor(method.prepare(backend.to_device(images)))
+    last = len(encoder.blocks) - 1
+    with no_grad():
+        x = encoder.features(x, encoder.stages[last])  # (N, 1 + L, D), what enters the last block
+        block = encoder.blocks[last]
+        A = backend.to_host(block.attn.weights(block.norm1(x)).data)  # (N, heads, 1 + L, 1 + L)
+    side = math.isqrt(A.shape[2] - 1)
+    return A[:, :, 0, 1:].reshape(*A.shape[:2], side, side)
 
 
 def unit(z: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -45,10 +46,11 @@ from tqdm import tqdm
 
 from minissl import backend, losses, models, nn, ops, random
 from minissl.backend import Array
+from minissl.data import DataSet
 from minissl.nn.frozen import frozen
 from minissl.optim import Optimizer, WeightAverage, step_decay
 from minissl.tensor import Tensor, stop_gradient
-from reference import contrast
+from reference import contrast, pictures
 from reference.method import Inputs
 
 # What a version has where nothing else is asked for.
@@ -188,6 +190,11 @@ class MoCo(contrast.Contrastive):
         self.key.update(self.query)
         if self.config.version < 3:
             self.queue.enqueue(self.new_keys)
+
+    def measure(self, parts: dict[str, DataSet], out: Path) -> dict[str, float]:
+        if self.config.version == 3:
+            pictures.attention(self, parts["test"], out / "attention.png")
+        return super().measure(parts, out)
 
 
 @contextmanager

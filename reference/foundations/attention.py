@@ -18,13 +18,11 @@ flips and turns as the only augmentation.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from minissl import augment, backend, models, viz
+from minissl import models
 from minissl.data import DataSet
-from minissl.tensor import Tensor, no_grad
+from reference import pictures
 from reference.foundations.mlp import accuracies
 from reference.method import Inputs
 from reference.settings import Settings
@@ -70,35 +68,5 @@ class Transformer(Supervised):
         super().__init__(config, inputs, encoder, config.width)
 
     def measure(self, parts: dict[str, DataSet], out: Path) -> dict[str, float]:
-        self.draw_attention(parts["test"], out / "attention.png")
+        pictures.attention(self, parts["test"], out / "attention.png")
         return accuracies(self, parts["test"])
-
-    def looks(self, images: np.ndarray) -> np.ndarray:
-        """Where the class token looks in the last block, stored images (N, H, W, C) -> (N, heads, H/patch, W/patch).
-
-        Shares of its attention to all tokens; what is missing to 1 it pays to itself.
-        """
-        x = Tensor(self.prepare(backend.to_device(images)))
-        last = len(self.encoder.blocks) - 1
-        with no_grad():
-            x = self.encoder.features(x, self.encoder.stages[last])  # (N, 1 + L, D), what enters the last block
-            block: Any = self.encoder.blocks[last]
-            A = block.attn.weights(block.norm1(x))  # (N, heads, 1 + L, 1 + L)
-        side = self.config.image_size // self.config.patch
-        return backend.to_host(A.data)[:, :, 0, 1:].reshape(len(images), self.config.heads, side, side)
-
-    def draw_attention(self, test: DataSet, path: Path) -> None:
-        """An image of each class, and below it the same, as bright as each head's attention."""
-        labels, chosen = np.unique(test["labels"], return_index=True)
-        pictures = self.picture(backend.to_host(self.raw({"images": test["images"][chosen]})))  # (K, H, W, 1 or 3)
-        A = self.looks(test["images"][chosen])  # (K, heads, h, w)
-        light = (A / A.max(axis=(2, 3), keepdims=True)) ** 0.5  # the root lets faint attention be seen
-        light = augment.resize(np.moveaxis(light, 1, -1), pictures.shape[1:3])  # (K, H, W, heads)
-        rows = [pictures, *(pictures * light[..., i : i + 1] for i in range(self.config.heads))]
-        viz.image_grid(
-            [list(row) for row in rows],
-            path,
-            row_titles=["image", *(f"head {i}" for i in range(1, self.config.heads + 1))],
-            column_titles=[test.classes[label] for label in labels],
-            title="Where the class token looks in the last block: dark is ignored",
-        )

@@ -31,6 +31,7 @@ from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.models.mae import normalize_patches, patchify, random_mask, unpatchify
 from minissl.tensor import Tensor, no_grad
+from reference import pictures
 from reference.method import Inputs, Method
 from reference.settings import Settings
 
@@ -121,6 +122,7 @@ class MAE(Method):
         )
         title += "the others have the brightness and contrast of the true ones, for only their pattern is predicted"
         viz.image_grid([list(row) for row in rows.values()], out / "painted.png", list(rows), title=title)
+        pictures.attention(self, parts["test"], out / "attention.png")
         return figures
 
     def error(self, images: np.ndarray, ratio: float) -> float:

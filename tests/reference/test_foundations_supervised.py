@@ -12,6 +12,7 @@ from minissl import augment, backend, evaluation, random, viz
 from minissl.data import DataSet, scenes
 from minissl.tensor import Tensor, no_grad
 from reference import report
+from reference import pictures
 from reference.foundations import attention, cnn, lstm, mlp
 from reference.method import Inputs
 from reference.supervised import Supervised
@@ -127,7 +128,7 @@ def test_patches_in_another_order_with_their_positions_give_tokens_in_that_order
 def test_where_the_class_token_looks_is_what_it_takes() -> None:
     """The shares on patches and on itself sum to 1, and with the values they give the attention's output."""
     method, data = make("attention")
-    looks = method.looks(data["images"])
+    looks = pictures.looks(method, data["images"])
     assert looks.shape == (40, 2, 2, 2) and (looks >= 0).all()
     assert (looks.sum(axis=(2, 3)) < 1).all()
     block = method.encoder.blocks[1]
