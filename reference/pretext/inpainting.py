@@ -8,7 +8,13 @@ The encoder f sees the image x without the pixels of the hole M, the decoder g s
 
 The border is a few pixels wide and the encoder sees it: there the answer is known, and a seam would show.
 
+Notice in `filled.png` that L2 blurs: of all that may stand in the hole it paints the mean. D has the network choose,
+and the hole becomes as sharp as the truth, but further from it. A thousand images teach it to be as rough as what
+lies around, and no more: no house, no furrow (`--adversarial --epochs 40 --learning-rate 1e-3`).
+
 (Pathak et al., 2016, "Context Encoders: Feature Learning by Inpainting")
+
+Differs from the paper: a ResNet-18 of width 16; L2 alone first; λ = 0.05 for 0.001; noise, which fades, on what D sees.
 """
 
 import math
@@ -46,9 +52,9 @@ class Config(Settings):
     # Add a discriminator, to which filled holes should look real
     adversarial: bool = False
     # λ: the share of the discriminator's word in the loss
-    adversarial_weight: float = 0.001
+    adversarial_weight: float = 0.05
     # Part of the epochs with L2 alone, before D comes
-    alone: float = 0.5
+    alone: float = 0.25
     # Deviation of the noise on all that D sees, in standardised images; it falls to 0 epoch by epoch
     noise: float = 1.0
     # Channels of the ResNet-18's first stage; h has 8 times as many
@@ -79,8 +85,7 @@ class Inpainting(Method):
         check(config)
         self.encoder = models.resnet18(config.width, inputs.channels, config.stem)
         side = config.image_size >> HALVINGS[config.stem]  # of f's last map
-        made = config.hole if config.holes == 1 else config.image_size  # by g: the hole in the centre, or the image
-        doublings = (made // side).bit_length() - 1
+        doublings = ((config.hole if config.holes == 1 else config.image_size) // side).bit_length() - 1
         self.decoder = ContextDecoder(side, side, self.encoder.out_features, doublings, inputs.channels)
         self.optimizer_options = {"betas": (0.5, 0.999)}  # gradients are averaged over a few steps only, since D moves
         self.references = {"the mean colour for all": 1.0}
@@ -125,7 +130,10 @@ class Inpainting(Method):
 
     def training_step(self, views: tuple[Any, ...], optimizer: optim.Optimizer) -> dict[str, float]:
         if not self.joint:
-            return {"L2": super().training_step(views, optimizer)["loss"]}
+            logged = {"L2": super().training_step(views, optimizer)["loss"]}
+            if self.config.adversarial:
+                self.l2_alone.update(self.net)
+            return logged
         holed, x, weights, noise = views
         n1, n2, n3 = self.sigma * noise  # each (N, hole, hole, C)
         y = self.net(Tensor(holed))  # (N, H, W, C)
@@ -142,16 +150,11 @@ class Inpainting(Method):
 
         optimizer.step()
         optimizer.zero_grad()
-        self.after_step()
         return {
             "L2": losses.inpainting(stop_gradient(y), x, weights).item(),
             "d_loss": d_loss.item(),
             "g_loss": losses.gan_generator(stop_gradient(fake_logits)).item(),
         }
-
-    def after_step(self) -> None:
-        if self.config.adversarial and not self.joint:
-            self.l2_alone.update(self.net)
 
     def hole(self, images: Any) -> Any:
         """The hole in the centre of images (N, H, W, C), with its border: all that D ever sees."""
@@ -173,7 +176,6 @@ class Inpainting(Method):
         nets = {"L2": self.net}
         if self.config.adversarial:
             nets = {"L2 alone": self.l2_alone, "L2 + adversarial": self.net}
-
         figures = {"error in the hole, mean colour of the rest": error(mean_colour(x, hidden), x, hidden)}
         rows = {"test image": x, "with its hole": holed}
         for name, net in nets.items():
@@ -218,9 +220,8 @@ def check(c: Config) -> None:
         f"got --alone {c.alone} of --epochs {c.epochs}": c.adversarial and not 0 < alone < c.epochs,
         f"--adversarial-weight: expected at most 1, got {c.adversarial_weight}": c.adversarial_weight > 1,
     }
-    for message, found in wrong.items():
-        if found:
-            raise ValueError(message)
+    if found := [message for message, is_so in wrong.items() if is_so]:
+        raise ValueError(found[0])
 
 
 def squares(corners: np.ndarray, side: int, image: int) -> np.ndarray:

@@ -11,8 +11,7 @@ from PIL import Image
 from minissl import augment, backend, evaluation, random, viz
 from minissl.data import DataSet, scenes
 from minissl.tensor import Tensor, no_grad
-from reference import report
-from reference import pictures
+from reference import pictures, report
 from reference.foundations import attention, cnn, lstm, mlp
 from reference.method import Inputs
 from reference.supervised import Supervised

@@ -230,7 +230,7 @@ def test_what_l2_alone_has_learned_is_kept_when_d_is_heard(data: DataSet) -> Non
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(data: DataSet, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"adversarial": True, "epochs": 2}
+    settings: dict[str, Any] = {"adversarial": True, "epochs": 2, "alone": 0.5}
     whole = make(data, **settings)
     (tmp_path / "whole").mkdir()
     train(whole, data, whole.config, tmp_path / "whole")
