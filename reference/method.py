@@ -90,6 +90,9 @@ class Method(nn.Module):
         loss.backward()
         return {"loss": loss.item()}
 
+    def before_training(self, data: DataSet, out: Path) -> None:
+        """What has to be learned before the first step; called again where a run goes on, with checkpoints in `out`."""
+
     def start_epoch(self, epoch: int) -> None:
         """Before epoch 0, 1, ..., and again where an interrupted one goes on: schedules, phases."""
 

@@ -76,6 +76,7 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
     # A run killed between checkpoint and metrics has a line too few or too many; the checkpoint knows them all.
     metrics.write_text("".join(json.dumps(line) + "\n" for line in progress.history))
     batches = len(loader)
+    method.before_training(data, out)
     method.train()
 
     with (

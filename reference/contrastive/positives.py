@@ -33,7 +33,6 @@ SelfAugment takes the best of some random policies, without a search around it. 
 a mesh of the body, and learns together with f; here it recolours a view, and stands still once f begins.
 """
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -134,16 +133,14 @@ class Positives(simclr.SimCLR):
         number = self.config.policy if kind == "policy" else int(self.told.data.argmax()) + 1
         return random_policy(np.random.default_rng(number))
 
-    def start_epoch(self, epoch: int) -> None:
-        """What makes positives learns before f does; in a run that is resumed it has."""
+    def before_training(self, data: DataSet, out: Path) -> None:
+        """What makes positives learns before f does."""
         if self.ready.data:
             return
-        data = self.open_data(self.config).part("train")
-        with tempfile.TemporaryDirectory() as out:
-            if self.config.positives == "generated":
-                self.learn_to_paint(data, Path(out))
-            else:
-                self.search(data, Path(out))
+        if self.config.positives == "generated":
+            self.learn_to_paint(data, out)
+        else:
+            self.search(data, out)
         self.ready.data[...] = True
 
     def search(self, data: DataSet, out: Path) -> None:
@@ -153,7 +150,7 @@ class Positives(simclr.SimCLR):
             tqdm.write(f"Policy {i + 1} of {c.candidates}:")
             settings = replace(c, positives="policy", policy=i + 1, epochs=c.search_epochs)
             method = build(type(self), settings, self.inputs)
-            train(method, data, settings, out, f"{i + 1}_")
+            train(method, data, settings, out, f"policy_{i + 1}_")
             self.told.data[i] = makers.turns_told(method, data["images"])
 
     def learn_to_paint(self, data: DataSet, out: Path) -> None:
@@ -161,7 +158,7 @@ class Positives(simclr.SimCLR):
         tqdm.write("The generator of positives:")
         settings = replace(self.config, **GAN_SETTINGS, accumulate=1, epochs=self.config.gan_epochs)
         gan: Any = build(makers.ConditionalGAN, settings, self.inputs)
-        train(gan, data, settings, out)
+        train(gan, data, settings, out, "painter_")
         self.painter.load_state_dict(gan.painter.state_dict())
 
     def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:

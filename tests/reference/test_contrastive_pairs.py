@@ -1,4 +1,4 @@
-"""CPC and CLIP: who is whose positive, and what must not see what; and what five chapters have in common."""
+"""CPC and CLIP: who is whose positive, and what must not see what."""
 
 import math
 from pathlib import Path
@@ -7,108 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minissl import backend, evaluation, losses, nn, optim, random
+from minissl import evaluation, losses, nn, optim, random
 from minissl.data import DataSet
 from minissl.data.scenes import COVERS
 from minissl.tensor import Tensor
-from reference import captions, chapters
+from reference import captions
 from reference.contrastive import clip, cpc, negatives
 from reference.contrastive.clip import CLIP
-from reference.contrastive.cpc import CPC
 from reference.contrastive.negatives import Negatives
-from reference.method import Method
-from reference.trainer import make_optimizer, train
-from tests.contrastive_pairs import CASES, N, make, rows, small_data, state, without_pictures
-
-every_case = pytest.mark.parametrize("case", CASES)
-
-
-@pytest.fixture(scope="module")
-def data() -> DataSet:
-    return small_data()
+from tests.contrastive_chapters import N, batch_of, first_views, make, step, tiny_data, without_pictures
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return without_pictures(monkeypatch)
-
-
-# -- all of them ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["cpc", "clip", "supcon", "simclr_v2", "negatives"])
-def test_the_command_finds_the_chapter(name: str) -> None:
-    assert chapters.find(name) is CASES[name][0]
-
-
-class Killed(Exception):
-    pass
-
-
-@every_case
-def test_a_resumed_run_ends_with_the_same_bits(
-    case: str, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chapter, settings = CASES[case]
-    whole = make(chapter, data, epochs=2, **settings)
-    train(whole, data, whole.config, tmp_path, "whole_")
-
-    def die(self: Method, epoch: int) -> None:
-        if epoch == 1:
-            raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(chapter, "start_epoch", die)
-        killed = make(chapter, data, epochs=2, **settings)
-        train(killed, data, killed.config, tmp_path)
-    resumed = make(chapter, data, epochs=2, **settings)
-    progress = train(resumed, data, resumed.config, tmp_path)
-    assert len(progress.history) == 2
-    assert state(resumed) == state(whole)
-
-
-@every_case
-@pytest.mark.parametrize("channels", [1, 13])
-def test_a_step_on_any_number_of_channels(case: str, channels: int, data: DataSet) -> None:
-    chapter, settings = CASES[case]
-    noise = np.random.default_rng(0).integers(0, 256, (N, 16, 16, channels), np.uint8)
-    other = DataSet(rows(data) | {"images": noise}, data.classes)
-    method = make(chapter, other, **settings)
-    views = method.views(rows(other), random.seed(1))
-    logged = method.training_step(views, make_optimizer(method, method.config))
-    assert all(np.isfinite(value) for value in logged.values())
-    assert evaluation.extract(method.encoder, noise, method.prepare).shape == (N, 32)
-    shown = method.shown(views)
-    assert all(len(images) == N and images.shape[-1] in (1, 3) for images in shown.values())
-    assert all(images.min() >= 0 and images.max() <= 1 for images in shown.values())
-
-
-@every_case
-def test_the_same_step_on_both_backends(case: str, cupy: backend.Backend, data: DataSet) -> None:
-    chapter, settings = CASES[case]
-    found = []
-    for place in ("numpy", "cupy"):
-        with backend.use(place):
-            method = make(chapter, data, learning_rate=1e-3, **settings)
-            logged = method.training_step(
-                method.views(rows(data), random.seed(1)), make_optimizer(method, method.config)
-            )
-            found.append(list(logged.values()))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-3)
-
-
-@pytest.mark.parametrize("case", ["cpc", "clip s1", "supcon", "negatives"])
-def test_a_batch_in_parts_has_the_gradient_of_the_whole(case: str, data: DataSet) -> None:
-    """In evaluation mode, where BatchNorm does not let images see each other."""
-    chapter, settings = CASES[case]
-    gradients = []
-    for parts in (1, 2):
-        method = make(chapter, data, accumulate=parts, **settings).astype("float64").eval()
-        views = method.views(rows(data), random.seed(1))
-        method.gradients(tuple(view.astype("float64") if view.dtype.kind == "f" else view for view in views))
-        gradients.append([parameter.grad for parameter in method.parameters()])
-    for whole, summed in zip(*gradients, strict=True):
-        np.testing.assert_allclose(summed, whole, rtol=1e-6, atol=1e-10)
 
 
 # -- CPC --------------------------------------------------------------------------------------------------------------
@@ -125,8 +37,8 @@ def test_patches_are_cut_in_reading_order_each_half_over_the_next() -> None:
         cpc.cut(images[:, :7, :7], 7)
 
 
-def test_a_context_sees_rows_above_and_no_row_below_and_no_other_image(data: DataSet) -> None:
-    method = make(CPC, data)
+def test_a_context_sees_rows_above_and_no_row_below_and_no_other_image() -> None:
+    method = make("cpc")
     grid = np.random.default_rng(0).normal(size=(2, 7, 7, 32)).astype("float32")
     for i in range(7):
         z = Tensor(grid, requires_grad=True)
@@ -139,9 +51,9 @@ def test_a_context_sees_rows_above_and_no_row_below_and_no_other_image(data: Dat
         assert (seen[1] == 0).all()
 
 
-def test_a_patch_changes_no_prediction_made_above_it_or_in_another_image(data: DataSet) -> None:
-    method = make(CPC, data)
-    [patches] = method.views(rows(data), random.seed(1))
+def test_a_patch_changes_no_prediction_made_above_it_or_in_another_image() -> None:
+    method = make("cpc")
+    [patches] = first_views(method)
 
     def predictions(patches: np.ndarray) -> list[np.ndarray]:
         return [p.data.reshape(N, -1, 7, 32) for p in method.by_step(method.embed((patches,))[1])]
@@ -156,8 +68,8 @@ def test_a_patch_changes_no_prediction_made_above_it_or_in_another_image(data: D
         assert not np.delete(changed, 3, axis=0).any()
 
 
-def test_there_is_no_batch_norm_anywhere(data: DataSet) -> None:
-    method = make(CPC, data)
+def test_there_is_no_batch_norm_anywhere() -> None:
+    data, method = tiny_data(), make("cpc")
     assert not any(isinstance(module, nn.BatchNorm) for module in method.modules())
     x = Tensor(method.prepare(data["images"]))
     together = method.encoder(x).data
@@ -165,12 +77,12 @@ def test_there_is_no_batch_norm_anywhere(data: DataSet) -> None:
     assert (method.encoder.features(x, "stem").data >= 0).all()
 
 
-def test_each_prediction_is_to_find_the_patch_k_rows_below_in_its_column(data: DataSet) -> None:
-    method = make(CPC, data, first=1, last=3)
+def test_each_prediction_is_to_find_the_patch_k_rows_below_in_its_column() -> None:
+    method = make("cpc", first=1, last=3)
     method.context = nn.Identity()
     for W in method.W:
         W.weight.data = np.eye(32, dtype="float32")
-    found, predicted = method.embed(method.views(rows(data), random.seed(1)))
+    found, predicted = method.embed(first_views(method))
     shaped = lambda pairs: [z.data.reshape(N, -1, 7, 32) for z in method.by_step(pairs)]
     z = np.concatenate([shaped(predicted)[0][:, :1], shaped(found)[0]], axis=1)  # row 0, then all below it
     for k, p, below in zip((1, 2, 3), shaped(predicted), shaped(found), strict=True):
@@ -186,23 +98,15 @@ def test_each_prediction_is_to_find_the_patch_k_rows_below_in_its_column(data: D
     assert method.compare(found, predicted).item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_guessing_costs_the_reference(data: DataSet) -> None:
-    method = make(CPC, data)
-    found, predicted = method.embed(method.views(rows(data), random.seed(1)))
-    assert [method.compare(found, predicted * 0).item()] == pytest.approx([*method.references.values()], rel=1e-6)
-
-
-def test_patches_are_coloured_by_themselves(data: DataSet) -> None:
+def test_patches_are_coloured_by_themselves() -> None:
     """On one plain image all patches are alike, but for what was done to each."""
-    method = make(CPC, data, blur=0.0, grey=0.0)
+    method = make("cpc", blur=0.0, grey=0.0)
     [patches] = method.views({"images": np.full((1, 16, 16, 3), 128, np.uint8)}, random.seed(1))
     assert len(np.unique(patches.mean(axis=(3, 4, 5)).round(5))) > 30  # jitter leaves every fifth alone
 
 
-def test_a_prediction_is_right_where_it_is_nearest_to_its_patch(
-    data: DataSet, tmp_path: Path, drawn: list[str]
-) -> None:
-    method = make(CPC, data)
+def test_a_prediction_is_right_where_it_is_nearest_to_its_patch(tmp_path: Path, drawn: list[str]) -> None:
+    data, method = tiny_data(), make("cpc")
     found = np.random.default_rng(0).normal(size=(N, 14 * 7, 32))  # 5 + 4 + 3 + 2 rows to predict
     found /= np.linalg.norm(found, axis=2, keepdims=True)
     predicted = found.copy()
@@ -224,9 +128,9 @@ def test_cpc_learns_what_runs_down_an_image() -> None:
     """Every column of an image has its own shade from top to bottom."""
     shades = np.random.default_rng(0).integers(0, 256, (N, 1, 8, 1), np.uint8)
     striped = DataSet({"images": np.broadcast_to(shades.repeat(2, axis=2), (N, 16, 16, 1)).copy()})
-    method = make(CPC, striped, crop=1.0, flip=False, turns=False, jitter=0.0, grey=0.0, blur=0.0)
+    method = make("cpc", striped, crop=1.0, flip=False, turns=False, jitter=0.0, grey=0.0, blur=0.0)
     optimizer = optim.Adam(method.parameters(), 3e-3)
-    logged = [method.training_step(method.views(rows(striped), random.seed(s)), optimizer) for s in range(30)]
+    logged = [step(method, optimizer, seed, striped) for seed in range(15)]
     assert logged[-1]["loss"] < logged[0]["loss"] - 0.5
 
 
@@ -239,10 +143,10 @@ def paired(method: CLIP, sign: float) -> None:
     method.embed = lambda views: (Tensor(e), Tensor(sign * e))  # type: ignore[method-assign]
 
 
-def test_the_scale_ends_at_100_and_comes_back(data: DataSet) -> None:
-    method = make(CLIP, data)
+def test_the_scale_ends_at_100_and_comes_back() -> None:
+    method = make("clip")
     optimizer = optim.SGD([method.log_scale], 10.0, momentum=0.0)
-    views = method.views(rows(data), random.seed(1))
+    views = first_views(method)
     paired(method, 1)
     scales = []
     for _ in range(60):
@@ -259,16 +163,17 @@ def test_the_scale_ends_at_100_and_comes_back(data: DataSet) -> None:
 
 
 @pytest.mark.parametrize("other", ["caption", "s1"])
-def test_both_towers_and_the_scale_learn(other: Any, data: DataSet) -> None:
-    method = make(CLIP, data, other=other)
-    method.gradients(method.views(rows(data), random.seed(1)))
+def test_both_towers_and_the_scale_learn(other: Any) -> None:
+    method = make("clip", other=other)
+    method.gradients(first_views(method))
     learned = dict(method.named_parameters())
     assert "log_scale" in learned
     for name, parameter in learned.items():
         assert parameter.grad is not None and (parameter.grad != 0).any(), name
 
 
-def test_a_caption_tells_what_the_mask_has_in_order(data: DataSet) -> None:
+def test_a_caption_tells_what_the_mask_has_in_order() -> None:
+    data = tiny_data()
     words = captions.vocabulary("scenes", data.classes)
     named = evaluation.label_fraction(data["labels"], 0.5, 0)
     for i in range(len(data)):
@@ -295,8 +200,8 @@ def test_class_names_of_folders_become_words() -> None:
     assert long.shape == (captions.LENGTH,) and (long > 0).all()
 
 
-def test_no_word_is_read_as_nothing(data: DataSet) -> None:
-    method = make(CLIP, data)
+def test_no_word_is_read_as_nothing() -> None:
+    data, method = tiny_data(), make("clip")
     caption = data["captions"][:1]
     before = method.read(caption)
     count = int((caption > 0).sum())
@@ -308,10 +213,10 @@ def test_no_word_is_read_as_nothing(data: DataSet) -> None:
 
 
 def test_zero_shot_takes_the_class_of_the_nearest_caption(
-    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[str]
 ) -> None:
     """Images lie where the captions of their classes are; then, those of the next class."""
-    method = make(CLIP, data).eval()
+    data, method = tiny_data(), make("clip").eval()
     K, place = len(data.classes), np.eye(len(data.classes))
     monkeypatch.setattr(method, "caption", lambda subject: place[data.classes.index(subject)])
     monkeypatch.setattr(method, "draw", lambda *_: None)
@@ -320,19 +225,20 @@ def test_zero_shot_takes_the_class_of_the_nearest_caption(
         assert method.measure({"test": data}, tmp_path) == {f"zero-shot accuracy (guessing: {1 / K:.3g})": accuracy}
 
 
-def test_the_table_of_captions_is_drawn(data: DataSet, tmp_path: Path, drawn: list[str]) -> None:
-    make(CLIP, data).eval().measure({"test": data}, tmp_path)
+def test_the_table_of_captions_is_drawn(tmp_path: Path, drawn: list[str]) -> None:
+    make("clip").eval().measure({"test": tiny_data().select(np.arange(4))}, tmp_path)
     assert (tmp_path / "captions.png").is_file() and drawn == ["neighbours", "maps"]
 
 
 @pytest.mark.parametrize(("decibels", "value"), [(-40, -2), (-25, -2), (-12.5, 0), (0, 2), (10, 2)])
-def test_radar_is_clipped_in_decibels(decibels: float, value: float, data: DataSet) -> None:
-    method = make(CLIP, data, other="s1")
-    _, radar = method.views(rows(data) | {"sar": np.full((N, 16, 16, 2), decibels)}, random.seed(1))
+def test_radar_is_clipped_in_decibels(decibels: float, value: float) -> None:
+    method = make("clip", other="s1")
+    _, radar = method.views(batch_of() | {"sar": np.full((N, 16, 16, 2), decibels)}, random.seed(1))
     np.testing.assert_allclose(radar, value, atol=1e-5)
 
 
-def test_what_is_missing_is_named(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny_data()
     plain = DataSet({"images": data["images"], "labels": data["labels"]}, data.classes, "plain")
     opened = {"here": plain}
     monkeypatch.setattr("minissl.data.open_data", lambda *_, **__: opened["here"])

@@ -1,6 +1,7 @@
 """Positives: each kind keeps its anchor's identity and changes the rest; what learns first, learns by itself."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minissl import augment, backend, checkpoint, losses, nn, ops, random
+from minissl import augment, backend, losses, nn, ops, random
 from minissl.data import DataSet, scenes
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
@@ -16,38 +17,14 @@ from reference import makers
 from reference.contrastive import positives
 from reference.contrastive.positives import Config, Kind, Positives
 from reference.makers import ConditionalGAN
-from reference.method import Inputs, Method, build
-from reference.trainer import Interrupted, make_optimizer, train
+from reference.method import Method, build
+from tests.contrastive_chapters import N, batch_of, changed, make, noise_images, step, tiny_data, weights, with_channels
 
-N = 8
 KINDS = get_args(Kind)
-SMALL: dict[str, Any] = {
-    **{"scenes": 30, "image_size": 16, "width": 4, "embedding": 8, "batch_size": N, "workers": 0},
-    **{"candidates": 2, "search_epochs": 1, "gan_epochs": 1, "epochs": 2},
-}
 
 
-@pytest.fixture(scope="module")
-def data() -> DataSet:
-    """What a run on scenes learns from, on two days."""
-    return Positives.open_data(Config(**SMALL, positives="season")).part("train")
-
-
-@pytest.fixture(autouse=True)
-def small_gan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(positives.GAN_SETTINGS, "batch_size", N)
-
-
-def make(images: DataSet, chapter: type[Positives] = Positives, **settings: Any) -> Any:
-    config = Config(**SMALL | settings)
-    return build(
-        chapter, config, Inputs(images.channels, *augment.channel_statistics(images["images"]), images.classes)
-    )
-
-
-def noise(channels: int, count: int = 2 * N) -> DataSet:
-    images = np.random.default_rng(0).integers(0, 256, (2, count, 16, 16, channels), np.uint8)
-    return DataSet({"images": images[0], "other_season": images[1]})
+def made(kind: Kind, data: DataSet | None = None, /, **settings: Any) -> Any:
+    return make("positives", data, positives=kind, **settings)
 
 
 # -- every kind -------------------------------------------------------------------------------------------------------
@@ -56,9 +33,8 @@ def noise(channels: int, count: int = 2 * N) -> DataSet:
 @pytest.mark.parametrize("channels", [1, 3, 13])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_positive_has_the_anchors_shape_and_is_another_image(kind: Kind, channels: int) -> None:
-    images = noise(channels)
-    method = make(images, positives=kind)
-    batch = positives.first(images, N)
+    images = with_channels(tiny_data(), channels)
+    method, batch = made(kind, images), batch_of(images)
     anchor, positive = method.pair(kind, batch, random.seed(1))
     for x in (anchor, positive):
         assert x.shape == (N, 16, 16, channels) and x.dtype == np.float32
@@ -67,12 +43,11 @@ def test_a_positive_has_the_anchors_shape_and_is_another_image(kind: Kind, chann
     again, other = (method.pair(kind, batch, random.seed(seed)) for seed in (1, 2))
     np.testing.assert_array_equal(np.stack(again), np.stack([anchor, positive]))
     assert np.abs(other[1] - positive).max() > 0.1 * np.ptp(positive)
-    logged = method.training_step(method.views(batch, random.seed(1)), make_optimizer(method, method.config))
-    assert np.isfinite(logged["loss"])
+    assert np.isfinite(step(method, data=images)["loss"])
 
 
-def test_the_network_sees_what_pair_makes_standardised(data: DataSet) -> None:
-    method, batch = make(data, positives="overlap"), positives.first(data, N)
+def test_the_network_sees_what_pair_makes_standardised() -> None:
+    method, batch = made("overlap"), batch_of()
     views = method.views(batch, random.seed(1))
     for view, image in zip(views, method.pair("overlap", batch, random.seed(1)), strict=True):
         np.testing.assert_allclose(view, method.standardize(image))
@@ -109,9 +84,8 @@ def test_overlapping_windows_are_parts_of_the_image() -> None:
 # -- season -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_other_season_is_the_same_place(data: DataSet) -> None:
-    whole = Positives.open_data(Config(**SMALL, positives="season"))
-    plain = Positives.open_data(Config(**SMALL))
+def test_the_other_season_is_the_same_place() -> None:
+    whole, plain = (Positives.open_data(made(kind).config) for kind in ("season", "augmentation"))
     assert "other_season" not in plain
     np.testing.assert_array_equal(whole["images"], plain["images"])
     one, other = (scenes.generate(60, 32)["images"], makers.other_season(60, 32, 0))
@@ -123,10 +97,9 @@ def test_the_other_season_is_the_same_place(data: DataSet) -> None:
     assert (same > others).mean() > 0.8  # but the same lines on the ground
 
 
-def test_season_pairs_the_two_days(data: DataSet) -> None:
-    shape = data["images"][:N].shape
-    batch = {"images": np.full(shape, 51, np.uint8), "other_season": np.full(shape, 204, np.uint8)}
-    anchor, positive = make(data, positives="season").pair("season", batch, random.seed(0))
+def test_season_pairs_the_two_days() -> None:
+    batch = {key: np.full((N, 16, 16, 3), grey, np.uint8) for key, grey in (("images", 51), ("other_season", 204))}
+    anchor, positive = made("season").pair("season", batch, random.seed(0))
     np.testing.assert_allclose(anchor, 0.2, atol=1e-5)  # and no colour is changed
     np.testing.assert_allclose(positive, 0.8, atol=1e-5)
 
@@ -136,23 +109,24 @@ def test_season_asks_for_what_is_missing(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for i in range(4):
             Image.new("RGB", (16, 16), (i, 0, 0)).save(tmp_path / folder / f"{i}.png")
-    config = Config(**SMALL | {"data": str(tmp_path)}, positives="season")
+    config = made("season", data=str(tmp_path)).config
     with pytest.raises(ValueError, match=r"--positives season: .*once; expected a stack with an array 'other_season'"):
         Positives.open_data(config)
-    np.savez(tmp_path / "two.npz", images=noise(3)["images"], other_season=noise(3)["other_season"])
-    config = Config(**SMALL | {"data": str(tmp_path / "two.npz")}, positives="season")
-    np.testing.assert_array_equal(Positives.open_data(config)["other_season"], noise(3)["other_season"])
+    images, others = noise_images(3, 4 * N).reshape(2, 2 * N, 16, 16, 3)
+    np.savez(tmp_path / "two.npz", images=images, other_season=others)
+    config = replace(config, data=str(tmp_path / "two.npz"))
+    np.testing.assert_array_equal(Positives.open_data(config)["other_season"], others)
 
 
 # -- mixtures ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_a_mixture_is_mostly_the_anchor(kind: Kind, data: DataSet) -> None:
+def test_a_mixture_is_mostly_the_anchor(kind: Kind) -> None:
     """Without augmentation image n is all n; then a mixture says how much of it is its own: half or more."""
     channels = np.eye(N, dtype=np.float32)[:, None, None, :] * np.ones((1, 16, 16, 1), np.float32)
     still = {"crop": 1.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0, "turns": False, "flip": False}
-    method = make(noise(N), positives=kind, **still)
+    method = made(kind, DataSet({"images": noise_images(N)}), **still)
     own = []
     for seed in range(20):
         anchor, mixed = method.pair(kind, {"images": channels}, random.seed(seed))
@@ -164,9 +138,9 @@ def test_a_mixture_is_mostly_the_anchor(kind: Kind, data: DataSet) -> None:
     assert np.min(own) >= 0.5 - 1e-5 and np.min(own) < 0.7
 
 
-def test_mixtures_are_of_another_view_of_the_anchor(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixtures_are_of_another_view_of_the_anchor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(makers, "mixup", lambda x, *_, **__: (x, None, None))
-    method, batch = make(data), positives.first(data, N)
+    method, batch = made("mixup"), batch_of()
     anchor, positive = method.pair("mixup", batch, random.seed(0))
     assert np.abs(anchor - positive).reshape(N, -1).max(axis=1).min() > 0.02
 
@@ -174,12 +148,12 @@ def test_mixtures_are_of_another_view_of_the_anchor(data: DataSet, monkeypatch: 
 # -- policies ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_policy_is_known_by_its_number(data: DataSet) -> None:
-    first, again, other = (make(data, positives="policy", policy=k).recipe("policy") for k in (1, 1, 2))
+def test_a_policy_is_known_by_its_number() -> None:
+    first, again, other = (made("policy", policy=k).recipe("policy") for k in (1, 1, 2))
     assert first == again != other
 
 
-def test_policies_leave_images_upright(data: DataSet) -> None:
+def test_policies_leave_images_upright() -> None:
     """The judge looks for turns: the crop and flip before a policy must not turn, so that only the policy can."""
     down = np.linspace(0, 1, 16, dtype=np.float32)[None, :, None, None] * np.ones((N, 1, 16, 3), np.float32)
     idle = [[("identity", 1.0, 0), ("identity", 1.0, 0)]]
@@ -188,8 +162,9 @@ def test_policies_leave_images_upright(data: DataSet) -> None:
             assert (np.diff(x.mean(axis=(2, 3)), axis=1) > 0).all()  # dark above, bright below
 
 
-def test_the_policy_that_tells_most_turns_is_kept(data: DataSet, tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_policy_that_tells_most_turns_is_kept(tmp_path: Path, monkeypatch: Any) -> None:
     tried: list[tuple[int, np.ndarray]] = []
+    data = Positives.open_data(made("selfaugment").config).part("train")
 
     def told(method: Any, images: np.ndarray) -> float:
         assert method.config.positives == "policy" and method.config.epochs == 1
@@ -198,23 +173,21 @@ def test_the_policy_that_tells_most_turns_is_kept(data: DataSet, tmp_path: Path,
         return {1: 0.3, 2: 0.6, 3: 0.5}[method.config.policy]
 
     monkeypatch.setattr(makers, "turns_told", told)
-    method = make(data, positives="selfaugment", candidates=3)
+    method = made("selfaugment", candidates=3)
     start = method.state_dict()["encoder.conv1.weight"].copy()
-    assert "positive, before its maker has learned" in method.shown(
-        method.views(positives.first(data, N), random.seed(0))
-    )
-    method.start_epoch(0)
+    assert "positive, before its maker has learned" in method.shown(method.views(batch_of(), random.seed(0)))
+    method.before_training(data, tmp_path)
     assert [number for number, _ in tried] == [1, 2, 3]
-    assert method.recipe("selfaugment") == make(data, policy=2).recipe("policy")
-    assert all(np.abs(weights - start).max() > 0 for _, weights in tried)  # each was trained
+    assert method.recipe("selfaugment") == made("policy", policy=2).recipe("policy")
+    assert all(np.abs(found - start).max() > 0 for _, found in tried)  # each was trained
     np.testing.assert_array_equal(method.state_dict()["encoder.conv1.weight"], start)  # and this run has not begun
-    method.start_epoch(1)
+    method.before_training(data, tmp_path)
     assert len(tried) == 3
     monkeypatch.setattr(positives.simclr.SimCLR, "measure", lambda *_: {})
     figures = method.eval().measure({"test": data}, tmp_path)
     assert [figures[f"turns told, policy {k}"] for k in (1, 2, 3)] == [0.3, 0.6, 0.5]
     kept = json.loads((tmp_path / "policy.json").read_text())
-    assert kept == json.loads(json.dumps(make(data, policy=2).recipe("policy")))
+    assert kept == json.loads(json.dumps(made("policy", policy=2).recipe("policy")))
 
 
 def test_turns_are_told_from_features_that_know_them() -> None:
@@ -251,9 +224,14 @@ class StillOptimizer(Optimizer):
         self.gradients: list[Any] = [None if p.grad is None else p.grad.copy() for p, _ in self._parameters()]
 
 
-def test_no_gradient_crosses_between_painter_and_discriminator(data: DataSet) -> None:
-    gan: Any = build(ConditionalGAN, Config(**SMALL), make(data).inputs)
-    v, x, z, noise = views = gan.views(positives.first(data, N), random.seed(1))
+def painter_and_discriminator(**settings: Any) -> Any:
+    method = made("generated", **settings)
+    return build(ConditionalGAN, method.config, method.inputs)
+
+
+def test_no_gradient_crosses_between_painter_and_discriminator() -> None:
+    gan = painter_and_discriminator()
+    v, x, z, noise = views = gan.views(batch_of(), random.seed(1))
     optimizer = StillOptimizer(gan.parameters(), 0.0)
     logged = gan.training_step(views, optimizer)
     found = dict(zip((name for name, _ in gan.named_parameters()), optimizer.gradients, strict=True))
@@ -280,23 +258,22 @@ def test_no_gradient_crosses_between_painter_and_discriminator(data: DataSet) ->
         assert np.abs(parameter.grad).max() > 0 or name.endswith("bias")
 
 
-def test_pairs_lie_pixel_on_pixel_in_two_colours(data: DataSet) -> None:
+def test_pairs_lie_pixel_on_pixel_in_two_colours() -> None:
     """Without colours nothing is left that differs: no pair can be told from another by its crop."""
-    inputs, batch = make(data).inputs, positives.first(data, N)
+    batch = batch_of()
     for strength, same in ((0.0, True), (0.4, False)):
         colours = {"jitter": strength, "grey": 0.0, "blur": 0.0}
-        gan: Any = build(ConditionalGAN, Config(**SMALL | colours), inputs)
+        gan = painter_and_discriminator(**colours)
         v, x, *_ = gan.views(batch, random.seed(1))
         assert np.allclose(v, x, atol=1e-4) == same
         assert np.abs(v - gan.standardize(gan.raw(batch))).max() > 0.1
         assert v.min() >= -1 - 1e-5 and v.max() <= 1 + 1e-5
 
 
-def test_what_is_painted_depends_on_view_and_noise_and_is_a_constant(data: DataSet) -> None:
-    method = make(data, positives="generated")
-    views = method.raw(positives.first(data, N))
-    before = {name: array.copy() for name, array in method.state_dict().items()}
-    method.train()
+def test_what_is_painted_depends_on_view_and_noise_and_is_a_constant() -> None:
+    method = made("generated")
+    views = method.raw(batch_of())
+    before = weights(method.train().painter)
     painted = lambda views, seed: method.painter.positives(views, np.random.default_rng(seed)) - views
     y = painted(views, 0)
     np.testing.assert_allclose(y, 0, atol=0.01)  # before it has learned it hardly changes a view
@@ -305,49 +282,24 @@ def test_what_is_painted_depends_on_view_and_noise_and_is_a_constant(data: DataS
     alone = painted(views[:1], 0)
     np.testing.assert_allclose(alone, y[:1], atol=0.01 * np.ptp(y))  # an image does not depend on its batch
     assert all(not p.requires_grad for p in method.painter.parameters())
-    method.training_step(method.views(positives.first(data, N), random.seed(0)), make_optimizer(method, method.config))
-    for name, array in method.state_dict().items():
-        if name.startswith("painter."):
-            np.testing.assert_array_equal(array, before[name])
+    step(method)
+    assert not changed(before, weights(method.painter))
 
 
-def test_the_painter_learns_before_the_encoder(data: DataSet) -> None:
-    method = make(data, positives="generated")
-    before = {name: array.copy() for name, array in method.state_dict().items()}
+def test_the_painter_learns_before_the_encoder_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    method, data = made("generated"), DataSet({"images": tiny_data()["images"]})
+    before = weights(method)
     assert not method.ready.data
-    method.start_epoch(0)
+    method.before_training(data, tmp_path)
     assert method.ready.data
-    moved = {name for name, array in method.state_dict().items() if not np.array_equal(array, before[name])}
+    again = made("generated")  # of a run killed before the encoder's first checkpoint
+    lines = (tmp_path / "painter_metrics.jsonl").read_text()
+    again.before_training(data, tmp_path)
+    assert (tmp_path / "painter_metrics.jsonl").read_text() == lines  # "seconds", too: nothing was trained again
+    assert not changed(weights(again), weights(method))
+    moved = changed(before, weights(method))
     assert {"painter.G.decoder.fc.weight", "painter.E.fc.weight", "ready"} <= moved
     assert all(name.startswith("painter.") or name == "ready" for name in moved)
-
-
-@pytest.mark.parametrize(("kind", "step"), [("generated", 1), ("generated", 2), ("generated", 4), ("selfaugment", 2)])
-def test_an_interrupted_run_ends_with_the_same_bits(kind: Kind, step: int, data: DataSet, tmp_path: Path) -> None:
-    """Stopped before its first step, in the middle of epoch 1, and in epoch 2: the painter is that of before."""
-    whole = make(data, positives=kind)
-    (tmp_path / "whole").mkdir()
-    train(whole, data, whole.config, tmp_path / "whole")
-
-    class Stopped(Positives):
-        steps = 0
-
-        def training_step(self, views: tuple[Any, ...], optimizer: Optimizer) -> dict[str, float]:
-            if self.config.positives == kind:  # not a candidate
-                self.steps += 1
-                if self.steps == step:
-                    raise Interrupted
-            return super().training_step(views, optimizer)
-
-    with pytest.raises(Interrupted):
-        train(make(data, Stopped, positives=kind), data, whole.config, tmp_path)
-    resumed = make(data, positives=kind)
-    train(resumed, data, whole.config, tmp_path)
-    expected = checkpoint.load(tmp_path / "whole" / "checkpoint.safetensors")[0]
-    found = checkpoint.load(tmp_path / "checkpoint.safetensors")[0]
-    assert expected.keys() == found.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 # -- figures and pictures ---------------------------------------------------------------------------------------------
@@ -361,14 +313,13 @@ def test_own_nearest_counts_positives_that_look_most_like_their_anchor() -> None
 
 @pytest.mark.parametrize(("kind", "source"), [("augmentation", "scenes"), ("generated", "elsewhere")])
 def test_the_picture_shows_every_kind_that_needs_no_training(
-    kind: Kind, source: str, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(positives.simclr.SimCLR, "measure", lambda *_: {})
     monkeypatch.setattr(positives.viz, "image_grid", lambda grid, path, titles, **_: drawn.append((path, titles, grid)))
-    method = make(data, positives=kind, **{"data": source})
-    test = DataSet({"images": data["images"]})
-    figures = method.eval().measure({"test": test}, tmp_path)
+    method = made(kind, data=source)
+    figures = method.eval().measure({"test": DataSet({"images": tiny_data()["images"]})}, tmp_path)
     assert 0 <= figures["own anchor nearest, in 8x8 pixels"] <= 1
     [(titles, grid)] = [(titles, grid) for path, titles, grid in drawn if path.name == "positives.png"]
     season = ["season"] if source == "scenes" else []
@@ -383,13 +334,13 @@ def test_overlap_of_whole_images_is_refused() -> None:
         Config(positives="overlap", crop=1.0)
 
 
-def test_a_step_on_cupy_equals_numpy(cupy: backend.Backend, data: DataSet) -> None:
-    batch = positives.first(data, N)
+def test_views_on_cupy_equal_numpys(cupy: backend.Backend) -> None:
+    batch = batch_of()
     for kind in KINDS:
         views = {}
         for place in ("numpy", "cupy"):
             with backend.use(place):
-                method = make(data, positives=kind)
+                method = made(kind)
                 views[place] = [backend.to_host(view) for view in method.views(batch, random.seed(1))]
         for here, there in zip(views["numpy"], views["cupy"], strict=True):
             np.testing.assert_allclose(there, here, atol=2e-4, err_msg=kind)

@@ -1,133 +1,83 @@
-"""SimCLR: its views, its heads, what collapses, that it learns, and that a GPU computes the same step."""
+"""SimCLR: its views, its heads and version 2's, that it learns, and what a GPU copies to the host in a step."""
 
-import math
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minissl import augment, backend, evaluation, random
-from minissl.data import scenes
+from minissl import backend, evaluation
 from minissl.tensor import Tensor
-from reference.contrastive.simclr import Config, SimCLR
-from reference.method import Inputs
 from reference.trainer import make_optimizer
 from tests import cupy_standin
-
-N = 16
-
-
-def images(channels: int = 3) -> np.ndarray:
-    """Scenes of 16 pixels; other than three channels are noise."""
-    if channels == 3:
-        return scenes.generate(N, 16)["images"]
-    return np.random.default_rng(0).integers(0, 256, (N, 16, 16, channels), np.uint8)
+from tests.contrastive_chapters import N, first_views, make, step, tiny_data, weights
 
 
-def make(pictures: np.ndarray, **settings: Any) -> SimCLR:
-    random.seed(0)
-    config = Config(**{"width": 4, "embedding": 16, "batch_size": N} | settings)
-    return SimCLR(config, Inputs(pictures.shape[-1], *augment.channel_statistics(pictures), ()))
-
-
-@pytest.mark.parametrize(("head", "layers", "size"), [("none", 0, 32), ("linear", 1, 16), ("nonlinear", 2, 16)])
-def test_heads(head: Any, layers: int, size: int) -> None:
-    method = make(images(), head=head)
-    matrices = [p.shape for p in method.head.parameters() if p.ndim == 2]
-    assert matrices == {0: [], 1: [(32, 16)], 2: [(32, 32), (32, 16)]}[layers]
-    assert method.head(Tensor(np.ones((5, 32), np.float32))).shape == (5, size)
-
-
-@pytest.mark.parametrize("head", ["none", "linear", "nonlinear"])
-def test_the_probe_reads_h_and_not_z(head: Any) -> None:
-    pictures = images()
-    method = make(pictures, head=head)
-    h = evaluation.extract(method.encoder, pictures, method.prepare)
-    assert h.shape == (N, 8 * method.config.width)
+@pytest.mark.parametrize(
+    ("head", "layers"),
+    [("none", []), ("linear", [(32, 8)]), ("nonlinear", [(32, 32), (32, 8)]), ("v2", [(32, 32), (32, 32), (32, 8)])],
+)
+def test_the_loss_sees_the_head_and_the_probe_does_not(head: str, layers: list[tuple[int, int]]) -> None:
+    method = make("simclr_v2") if head == "v2" else make("simclr", head=head)
+    images = tiny_data()["images"]
+    assert [p.shape for p in method.head.parameters() if p.ndim == 2] == layers
+    assert method.head(Tensor(np.ones((5, 32), np.float32))).shape == (5, 8 if layers else 32)
+    h = evaluation.extract(method.encoder, images, method.prepare)
+    assert h.shape == (len(images), 8 * method.config.width)
     for parameter in method.head.parameters():
         parameter.data = parameter.data * 0
-    np.testing.assert_array_equal(evaluation.extract(method.encoder, pictures, method.prepare), h)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 13])
-def test_a_step_on_any_number_of_channels(channels: int) -> None:
-    pictures = images(channels)
-    method = make(pictures)
-    views = method.views({"images": pictures}, random.seed(1))
-    assert [view.shape for view in views] == [pictures.shape] * 2
-    assert all(view.dtype == np.float32 for view in views)
-    logged = method.training_step(views, make_optimizer(method, method.config))
-    assert 0 < logged["loss"] < 2 * math.log(2 * N - 1)
+    np.testing.assert_array_equal(evaluation.extract(method.encoder, images, method.prepare), h)
 
 
 def test_views_of_one_image_differ_and_the_same_seed_repeats_them() -> None:
-    pictures = images()
-    method = make(pictures)
-    first, second = method.views({"images": pictures}, random.seed(1))
+    method = make("simclr")
+    first, second = first_views(method)
+    assert first.shape == second.shape == (N, 16, 16, 3) and first.dtype == np.float32
     difference = np.abs(first - second).reshape(N, -1).max(axis=1)  # (N,)
     assert (difference > 0.1).all()
-    again = method.views({"images": pictures}, random.seed(1))
-    np.testing.assert_array_equal(np.stack(again), np.stack([first, second]))
-    other = method.views({"images": pictures}, random.seed(2))
-    assert np.abs(other[0] - first).max() > 0.1
+    np.testing.assert_array_equal(np.stack(first_views(method)), np.stack([first, second]))
+    assert np.abs(first_views(method, seed=2)[0] - first).max() > 0.1
 
 
 def test_without_augmentation_a_view_is_the_standardised_image() -> None:
-    pictures = images()
-    method = make(pictures, crop=1.0, jitter=0.0, grey=0.0, blur=0.0, turns=False)
-    for view in method.views({"images": pictures}, random.seed(1)):
-        np.testing.assert_allclose(view.mean(axis=(0, 1, 2)), 0, atol=0.2)
-        np.testing.assert_allclose(view.std(axis=(0, 1, 2)), 1, atol=0.2)
-    exact = method.prepare(pictures)
-    np.testing.assert_allclose(exact.mean(axis=(0, 1, 2)), 0, atol=1e-4)
-    np.testing.assert_allclose(exact.std(axis=(0, 1, 2)), 1, atol=1e-4)
+    method, images = (
+        make("simclr", batch_size=2 * N, crop=1.0, jitter=0.0, grey=0.0, blur=0.0, turns=False),
+        tiny_data(),
+    )
+    for x, tolerance in ((first_views(method)[0], 0.2), (method.prepare(images["images"]), 1e-4)):
+        np.testing.assert_allclose(x.mean(axis=(0, 1, 2)), 0, atol=tolerance)
+        np.testing.assert_allclose(x.std(axis=(0, 1, 2)), 1, atol=tolerance)
 
 
-def test_a_collapsed_encoder_pays_log_of_2n_minus_1() -> None:
-    pictures = images()
-    method = make(pictures, head="linear")
-    weight, bias = method.head.parameters()
-    weight.data, bias.data = weight.data * 0, bias.data * 0 + 3
-    loss = method.loss(method.views({"images": pictures}, random.seed(1))).item()
-    assert loss == pytest.approx(math.log(2 * N - 1), abs=1e-5)
-    assert [loss] == pytest.approx(list(method.references.values()), abs=1e-5)
-
-
-def test_training_lowers_the_loss() -> None:
-    pictures = images()
-    method = make(pictures, temperature=0.2, crop=0.7, grey=0.0, blur=0.0)
-    optimizer = make_optimizer(method, method.config)
-    batch = {"images": pictures}
-    held_out = method.views(batch, random.seed(1))
+def test_training_lowers_the_loss_of_views_it_has_not_seen() -> None:
+    method = make("simclr", embedding=16, temperature=0.2, crop=0.7, grey=0.0, blur=0.0)
+    optimizer, held_out = make_optimizer(method, method.config), first_views(method)
     before = method.loss(held_out).item()
-    for step in range(40):
-        method.training_step(method.views(batch, random.seed(2, step)), optimizer)
+    for number in range(20):
+        step(method, optimizer, 100 + number)
     after = method.loss(held_out).item()
-    assert after < before - 0.3, f"{before} -> {after}"
+    assert after < before - 0.6, f"{before} -> {after}"
 
 
 def one_step(place: str) -> tuple[float, dict[str, np.ndarray], list[Any], list[Any]]:
     """On the backend `place`: the loss, all weights after the update, and the copies to the host and from it."""
-    pictures = images()
     with backend.use(place):
-        method = make(pictures, learning_rate=0.03)
+        method = make("simclr", learning_rate=0.03)
         optimizer = make_optimizer(method, method.config)
         cupy_standin.TRANSFERS.clear()
         cupy_standin.UPLOADS.clear()
-        logged = method.training_step(method.views({"images": pictures}, random.seed(1)), optimizer)
+        logged = step(method, optimizer)
         transfers, uploads = list(cupy_standin.TRANSFERS), list(cupy_standin.UPLOADS)
-        weights = {name: backend.to_host(array) for name, array in method.state_dict().items()}
-    return logged["loss"], weights, transfers, uploads
+    return logged["loss"], weights(method), transfers, uploads
 
 
 def test_a_step_on_cupy_equals_numpy_and_copies_three_values_back(cupy: backend.Backend) -> None:
-    loss, weights, *_ = one_step("numpy")
-    loss_there, weights_there, transfers, uploads = one_step("cupy")
+    loss, here, *_ = one_step("numpy")
+    loss_there, there, transfers, uploads = one_step("cupy")
     assert loss_there == pytest.approx(loss, abs=1e-5)
-    assert list(weights_there) == list(weights)
-    for name, array in weights.items():
-        np.testing.assert_allclose(weights_there[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert list(there) == list(here)
+    for name, array in here.items():
+        np.testing.assert_allclose(there[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
     if not hasattr(cupy.xp, "is_standin"):
         return
     # Each copy to the host waits for the device. The only ones: are the embeddings finite, the loss, their spread.
