@@ -52,6 +52,20 @@ def test_it_starts_equal_and_follows_after_the_step_without_gradient(name: str) 
     assert changed(start, now) >= learned.keys() - fixed
 
 
+@pytest.mark.parametrize("name", ["moco 1", "moco 2", "moco 3", "byol"])
+def test_keys_are_made_by_it_and_queries_are_not(name: str) -> None:
+    method = make(name)
+    made = []
+    for _ in range(2):
+        random.seed(2)
+        made.append([z.data for z in method.embed(first_views(method))])
+        for parameter in slow_and_fast(method)[0].parameters():
+            parameter.data = parameter.data + 1
+    half = len(made[0]) // 2
+    same = [np.array_equal(before, after) for before, after in zip(*made, strict=True)]
+    assert same == [True] * half + [False] * half
+
+
 @pytest.mark.parametrize(("name", "count"), [("moco 2", 2), ("moco 3", 4), ("byol", 4)])
 def test_the_loss_gives_no_gradient_to_what_it_made_or_to_a_queue(name: str, count: int) -> None:
     method, z = make(name), embeddings(count)
