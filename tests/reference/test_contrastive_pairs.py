@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minissl import evaluation, losses, nn, optim, random
+from minissl import evaluation, nn, optim, random
 from minissl.data import DataSet
 from minissl.data.scenes import COVERS
 from minissl.tensor import Tensor
