@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minissl import augment, backend, checkpoint, evaluation, ops, random, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.tensor import Tensor, no_grad
 from reference.method import Method, build
 from reference.transfer import has_classes
@@ -17,7 +17,8 @@ PAIRS, QUERIES, NEAREST = 8, 8, 6
 
 def similarities(method: Any, data: DataSet, path: Path, name: str = "cosine of the embeddings z") -> None:
     """Two views of some images, and the cosines of what `method.embed` makes of them: positives on the diagonal."""
-    batch = {key: array[:PAIRS] for key, array in data.arrays.items()} | {"index": np.arange(min(PAIRS, len(data)))}
+    some = data.some(PAIRS)
+    batch = some.arrays | {"index": np.arange(len(some))}
     views = method.views(batch, random.seed(method.config.seed))
     with no_grad():
         z1, z2 = (unit(backend.to_host(z.data)) for z in method.embed(views)[:2])
@@ -30,7 +31,7 @@ def neighbours(method: Method, test: DataSet, path: Path) -> None:
     """For some test images the nearest others, in the encoder's features as kNN compares them."""
     features = evaluation.extract(method.encoder, test["images"], method.prepare)
     x = unit(evaluation.standardize(features)[0])  # (n, D)
-    chosen = np.linspace(0, len(x) - 1, min(QUERIES, len(x)), dtype=int)
+    chosen = evenly(len(x), QUERIES)
     cosine = x[chosen] @ x.T  # (queries, n)
     cosine[np.arange(len(chosen)), chosen] = -np.inf  # not itself
     nearest = np.argsort(-cosine, axis=1)[:, : min(NEAREST, len(x) - 1)]
@@ -67,8 +68,8 @@ def maps(method: Method, test: DataSet, out: Path) -> None:
 
 
 def attention(method: Method, test: DataSet, path: Path) -> None:
-    """Of a vision transformer: an image of each class (or the first few), and the same as bright as each head looks."""
-    chosen, names = np.arange(min(QUERIES, len(test))), None
+    """Of a vision transformer: an image of each class (or some), and the same as bright as each head looks."""
+    chosen, names = evenly(len(test), QUERIES), None
     if has_classes(test):
         labels, chosen = np.unique(test["labels"], return_index=True)
         names = [test.classes[label] for label in labels]

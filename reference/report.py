@@ -178,7 +178,7 @@ def curve(out: Path, chapter: str, references: dict[str, float]) -> None:
 
 def examples(method: Method, data: DataSet, out: Path, count: int = 8) -> None:
     """What goes into the network: some images, each above its views."""
-    batch = {key: array[:count] for key, array in data.arrays.items()}
+    batch = data.some(count).arrays
     shown = method.shown(method.views(batch, random.seed(method.config.seed)))
     rows = {"image": method.picture(backend.to_host(method.raw(batch))), **shown}
     viz.image_grid(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minissl import augment, backend, evaluation, losses, models
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.data.scenes import COVERS
 from minissl.models import Backbone
@@ -88,7 +88,7 @@ def segment(
         }
         held = {"none": "", "all": ", encoder frozen"}.get(config.freeze, f", encoder frozen up to {config.freeze}")
         title = f"Land cover of test images, from {percent(fraction)} of the masks{held}"
-        pictures = method.picture(backend.to_host(method.raw({"images": test["images"][:SHOWN]})))
+        pictures = method.picture(backend.to_host(method.raw(test.some(SHOWN).arrays)))
         path = out / f"segmentation_{100 * fraction:g}.png"
         draw(pictures, test["masks"], predicted, confusions, names, title, path)
     return found
@@ -129,8 +129,9 @@ def draw(
     from matplotlib.patches import Patch
 
     colours = np.array([to_rgb(NATURAL.get(name, colormaps["tab20"](k % 20))) for k, name in enumerate(names)])
-    painted = {f"from {start}\nweights": colours[masks[:SHOWN]] for start, masks in predicted.items()}
-    rows = {"image": np.broadcast_to(pictures, (*pictures.shape[:3], 3)), "truth": colours[truth[:SHOWN]], **painted}
+    shown = evenly(len(truth), SHOWN)
+    painted = {f"from {start}\nweights": colours[masks[shown]] for start, masks in predicted.items()}
+    rows = {"image": np.broadcast_to(pictures, (*pictures.shape[:3], 3)), "truth": colours[truth[shown]], **painted}
     figure = Figure(figsize=(1.5 * len(pictures) + 3.8, 1.5 * len(rows) + 0.6), layout="constrained")
     figure.suptitle(title, fontsize=13)
     grid = figure.subplots(len(rows), len(pictures), squeeze=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minissl.data.dataset import PARTS, DataSet
+from minissl.data.dataset import PARTS, DataSet, evenly
 from minissl.data.download import DOWNLOADS, DownloadFailed, fetch
 from minissl.data.folder import BadFile, read_folder
 from minissl.data.loader import Loader
@@ -26,6 +26,7 @@ __all__ = [
     "DataSet",
     "DownloadFailed",
     "Loader",
+    "evenly",
     "fetch",
     "hashed_parts",
     "open_data",

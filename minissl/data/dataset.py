@@ -54,6 +54,10 @@ class DataSet:
         """The rows `index` (integers or a mask) of every array, copied; what is too large for memory goes to a file."""
         return DataSet({key: _take(a, index) for key, a in self.arrays.items()}, self.classes, self.name, self.skipped)
 
+    def some(self, count: int) -> "DataSet":
+        """At most `count` rows to look at, from all over the data."""
+        return self.select(evenly(len(self), count))
+
     def part(self, name: str) -> "DataSet":
         """The rows of one of the parts "train", "validation", "test"."""
         if name not in PARTS:
@@ -62,6 +66,11 @@ class DataSet:
         if not len(chosen):
             raise ValueError(f"part {name!r} of data set {self.name!r} is empty; it has {len(self)} rows in all")
         return chosen
+
+
+def evenly(n: int, count: int) -> np.ndarray:
+    """At most `count` of the indices 0 to n - 1, evenly spaced: images of a folder are sorted by class."""
+    return np.linspace(0, n - 1, min(n, count), dtype=int)
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, memory_limit: int = MEMORY_LIMIT) -> np.ndarray:

@@ -128,7 +128,7 @@ class CLIP(contrast.Contrastive):
         test = parts["test"]
         if self.config.other == "s1":
             return super().measure(parts, out)
-        self.draw(test.select(np.arange(min(SHOWN, len(test)))), out / "captions.png")
+        self.draw(test.some(SHOWN), out / "captions.png")
         pictures.neighbours(self, test, out / "neighbours.png")
         if not has_classes(test):
             return {}

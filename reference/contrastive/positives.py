@@ -169,7 +169,7 @@ class Positives(simclr.SimCLR):
         """Who is near whom, `positives.png`, and what was found before f began."""
         figures = super().measure(parts, out)
         c, test = self.config, parts["test"]
-        anchor, positive = self.pair(c.positives, first(test, 64), random.seed(c.seed))
+        anchor, positive = self.pair(c.positives, test.some(64).arrays, random.seed(c.seed))
         figures["own anchor nearest, in 8x8 pixels"] = makers.own_nearest(anchor, positive)
         if c.positives in ("policy", "selfaugment"):
             checkpoint.write_json(out / "policy.json", self.recipe(c.positives))
@@ -180,7 +180,7 @@ class Positives(simclr.SimCLR):
 
     def draw(self, test: DataSet, path: Path) -> None:
         """For some images anchor and positive of every kind that needs no training, and of this run's."""
-        c, batch = self.config, first(test, SHOWN)
+        c, batch = self.config, test.some(SHOWN).arrays
         if c.data == "scenes":  # other images than those of the run may not be there on another day
             batch = {"images": scenes.generate(SHOWN, c.image_size, c.seed)["images"]}
             batch["other_season"] = makers.other_season(SHOWN, c.image_size, c.seed)
@@ -193,7 +193,3 @@ class Positives(simclr.SimCLR):
         grid = [list(self.picture(backend.to_host(images))) for _, images in rows]
         title = "Every way of making a positive. What do anchor and positive share, and what differs?"
         viz.image_grid(grid, path, [name for name, _ in rows], title=title)
-
-
-def first(data: DataSet, count: int) -> Batch:
-    return {key: array[:count] for key, array in data.arrays.items()}

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import augment, backend, losses, models, nn, random, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.tensor import Tensor
@@ -115,7 +115,8 @@ class Autoencoder(Method):
 
     def draw(self, rows: list[np.ndarray], shape: tuple[int, ...], out: Path, count: int = 8) -> None:
         mean, deviation = self.inputs.mean, self.inputs.deviation
-        images = [augment.unstandardize(row[:count].reshape(-1, *shape[1:]), mean, deviation) for row in rows]
+        shown = evenly(len(rows[0]), count)
+        images = [augment.unstandardize(row[shown].reshape(-1, *shape[1:]), mean, deviation) for row in rows]
         grid = np.stack([self.picture(row) for row in images])  # (4, count, H, W, 3)
         titles = ["test image", "rebuilt", "white noise", "rebuilt"]
         numbers = shape[1] * shape[2] * shape[3]
@@ -138,5 +139,5 @@ def unexplained(x: np.ndarray, y: np.ndarray) -> float:
 def principal(train: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:
     """x (N, D) rebuilt from its first `count` principal components, those of (up to 3,000) training rows."""
     mean = train.mean(axis=0)
-    axes = np.linalg.svd(train[:3000] - mean, full_matrices=False)[2][:count]  # (count, D)
+    axes = np.linalg.svd(train[evenly(len(train), 3000)] - mean, full_matrices=False)[2][:count]  # (count, D)
     return (x - mean) @ axes.T @ axes + mean

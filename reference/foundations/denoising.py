@@ -32,7 +32,7 @@ import numpy as np
 
 from minissl import augment, backend, losses, models, nn, random, viz
 from minissl.augment.corruption import Noise
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.optim import Optimizer
@@ -130,7 +130,7 @@ class Denoising(Method):
             )
             rows += [noisy, restored]
             titles += [f"{kind.replace('_', ' ')} {amount}", "restored"]
-        shown = np.stack([self.drawn(row[:8], images.shape) for row in rows])  # (7, 8, H, W, 3)
+        shown = np.stack([self.drawn(row[evenly(len(row), 8)], images.shape) for row in rows])  # (7, 8, H, W, 3)
         trained = f"{self.config.noise.replace('_', ' ')} {self.config.amount:g}" if self.config.amount else "no noise"
         title = f"What the first layer restores, trained with {trained}"
         viz.image_grid(shown, out / "denoising.png", titles, title=title)

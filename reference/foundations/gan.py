@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import augment, backend, losses, models, nn, ops, random, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.models.vae import gaussian_noise
@@ -151,10 +151,10 @@ class GAN(Method):
 
     def measure(self, parts: dict[str, DataSet], out: Path) -> dict[str, float]:
         """How much generated images differ from each other, against how much real ones do: 0 has collapsed to one."""
-        images = parts["test"]["images"]
+        images = parts["test"].some(500)["images"]
         noise = random.seed(self.config.seed).standard_normal((500, self.config.latent), "float32")
-        real, made = visible(reduced(images[:500], self.config.image_size)), self.generated(noise)
-        rows = [list(real[:SHOWN]), *(list(made[i * SHOWN : (i + 1) * SHOWN]) for i in range(4))]
+        real, made = visible(reduced(images, self.config.image_size)), self.generated(noise)
+        rows = [list(real[evenly(len(real), SHOWN)]), *(list(made[i * SHOWN : (i + 1) * SHOWN]) for i in range(4))]
         titles = ["test images", *["generated"] * 4]
         viz.image_grid(rows, out / "samples.png", titles, title="Real images, and images that the generator made up")
         return {"variety, generated / real": float(made.std(axis=0).mean() / real.std(axis=0).mean())}

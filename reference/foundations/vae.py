@@ -31,7 +31,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import augment, backend, losses, models, nn, random, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.models.vae import gaussian_noise
@@ -124,9 +124,10 @@ class VariationalAutoencoder(Method):
         train_mu, train_log_var = self.codes(parts["train"]["images"])
         z = train_mu + np.exp(0.5 * train_log_var) * rng.standard_normal(train_mu.shape, "float32")
         fitted = rng.multivariate_normal(z.mean(axis=0), np.cov(z.T), 500).astype(np.float32)
-        real = visible(reduced(images[:500], self.config.image_size))
+        chosen = evenly(len(images), 500)
+        real = visible(reduced(images[chosen], self.config.image_size))
         samples = {"N(0, 1)": self.decoded(prior), "fitted Gaussian": self.decoded(fitted)}
-        self.draw(real, mu, samples, out)
+        self.draw(real, mu[chosen], samples, out)
         return {
             "reconstruction of test images, nats": float(0.5 * ((x - y) ** 2).sum(axis=1).mean()),
             "KL of test images, nats": float(kl.sum()),
@@ -143,7 +144,8 @@ class VariationalAutoencoder(Method):
 
     def draw(self, real: np.ndarray, mu: np.ndarray, samples: dict[str, np.ndarray], out: Path, steps: int = 9) -> None:
         """Test images above what is left of them; images of random codes; and a plane of codes."""
-        rows = [list(real[:10]), list(self.decoded(mu[:10]))]
+        shown = evenly(len(real), 10)
+        rows = [list(real[shown]), list(self.decoded(mu[shown]))]
         title = f"Through a code of {self.config.latent} numbers, at beta = {self.config.beta:g}"
         viz.image_grid(rows, out / "reconstructions.png", ["test image", "rebuilt from its mean code"], title=title)
 

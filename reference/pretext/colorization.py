@@ -121,7 +121,7 @@ class Colorization(Method):
         true_bin, mode = nearest(truth, bins), nearest(given[:, 0], bins)
         right, w = true_bin == mode, weights[true_bin]
         commonest = true_bin == np.bincount(true_bin).argmax()
-        self.draw(images[np.linspace(0, len(images) - 1, SHOWN).astype(int)], out)
+        self.draw(parts["test"].some(SHOWN)["images"], out)
         spread = truth.std(axis=0).mean()
         length = lambda ab: float(np.linalg.norm(ab, axis=-1).mean())
         return {

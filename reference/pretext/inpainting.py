@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import augment, backend, losses, models, nn, ops, optim, random, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.models.inpainting import ContextDecoder
@@ -183,7 +183,7 @@ class Inpainting(Method):
             figures[f"error in the hole, {name}"] = e = error(y, x, hidden)
             figures[f"sharpness of the hole, {name}"] = s = sharpness(y, hidden) / sharpness(x, hidden)
             rows[f"filled, {name}: error {e:.2f}, sharpness {s:.2f}"] = np.where(hidden, y, x)
-        grid = [list(self.drawn(row[:8])) for row in rows.values()]
+        grid = [list(self.drawn(row[evenly(len(row), 8)])) for row in rows.values()]
         viz.image_grid(grid, out / "filled.png", list(rows), title="Test images: what is not there, made up")
         return figures
 

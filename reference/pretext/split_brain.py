@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import augment, backend, losses, models, nn, ops, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, evenly
 from minissl.data.loader import Batch
 from minissl.data.scenes import BANDS
 from minissl.data.scenes.render import RED_GREEN_BLUE, true_colour
@@ -156,7 +156,7 @@ class SplitBrain(Method):
         grid = (test.shape[1] // 4, test.shape[2] // 4, test.shape[3])
         known, true = (extract(Coarse(self.encoder.space), images, self.prepare) for images in (train, test))
         predicted = extract(self, test, self.prepare)
-        some = np.linspace(0, len(test) - 1, SHOWN).astype(int)
+        some = evenly(len(test), SHOWN)
         tiles = lambda places: places[some].reshape(-1, *grid).repeat(4, axis=1).repeat(4, axis=2)
         self.draw(test[some], tiles(true), tiles(predicted), out)
 

@@ -30,6 +30,12 @@ def test_select_takes_integers_in_their_order_and_copies():
     assert data["images"][7].any()
 
 
+@pytest.mark.parametrize(("n", "count", "expected"), [(9, 3, [0, 4, 8]), (3, 8, [0, 1, 2]), (5, 1, [0]), (0, 8, [])])
+def test_some_are_from_all_over_and_never_twice(n: int, count: int, expected: list[int]):
+    images = np.arange(n).reshape(-1, 1, 1, 1)
+    assert DataSet({"images": images}).some(count)["images"].ravel().tolist() == expected
+
+
 def test_select_in_blocks_loses_no_row():
     images = np.arange(3000, dtype=np.uint16).reshape(-1, 1, 1, 1)
     chosen = DataSet({"images": images}).select(np.arange(3000)[::-1])
