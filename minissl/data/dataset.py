@@ -13,8 +13,9 @@ class DataSet:
     """Equally long host arrays by name: always "images", (N, H, W, C), and often "labels", (N,), and "part", (N,).
 
     Arrays may be memory-mapped; nothing is read before it is indexed. `classes[label]` is a label's name, `part` holds
-    an index into `PARTS`, and `skipped` says "path: reason" for every file that was left out because it could not be
-    used. Raises ValueError when the arrays differ in length or the images have no four axes.
+    an index into `PARTS`, `tags[k]` names column k of "multi_labels", (N, K) of 0 and 1, `bands` the channels of the
+    images where these are known ("B4", ...), and `skipped` says "path: reason" for every file that was left out because
+    it could not be used. Raises ValueError when the arrays differ in length or the images have no four axes.
     """
 
     def __init__(
@@ -23,6 +24,8 @@ class DataSet:
         classes: tuple[str, ...] = (),
         name: str = "data",
         skipped: Sequence[str] = (),
+        tags: tuple[str, ...] = (),
+        bands: tuple[str, ...] = (),
     ) -> None:
         if "images" not in arrays:
             raise ValueError(f"data set {name!r} needs an array 'images', got {sorted(arrays)}")
@@ -33,6 +36,7 @@ class DataSet:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"the arrays of data set {name!r} must be equally long, got {lengths}")
         self.arrays, self.classes, self.name, self.skipped = dict(arrays), classes, name, list(skipped)
+        self.tags, self.bands = tags, bands
 
     def __len__(self) -> int:
         return len(self.arrays["images"])
@@ -52,7 +56,8 @@ class DataSet:
 
     def select(self, index: np.ndarray) -> "DataSet":
         """The rows `index` (integers or a mask) of every array, copied; what is too large for memory goes to a file."""
-        return DataSet({key: _take(a, index) for key, a in self.arrays.items()}, self.classes, self.name, self.skipped)
+        chosen = {key: _take(array, index) for key, array in self.arrays.items()}
+        return DataSet(chosen, self.classes, self.name, self.skipped, self.tags, self.bands)
 
     def some(self, count: int) -> "DataSet":
         """At most `count` rows to look at, from all over the data."""

@@ -4,7 +4,8 @@
     data.npy                images alone                                                  memory-mapped
     data/images.npy, data/labels.npy, ...                                                 memory-mapped
 
-An array "classes" of strings holds the class names. Nothing is resized or converted.
+Arrays of strings hold names: "classes" those of labels, "tags" of the columns of multi_labels, "bands" of channels.
+Nothing is resized or converted.
 """
 
 import os
@@ -17,6 +18,7 @@ import numpy as np
 
 from minissl.data.dataset import PARTS, DataSet
 
+NAMES = ("classes", "tags", "bands")  # attributes of a DataSet
 REMEDY = "save plain arrays: np.savez(path, images=images, labels=labels) with images (N, H, W, C)"
 
 
@@ -36,11 +38,11 @@ def read_stack(path: str | os.PathLike[str]) -> DataSet:
         arrays = _load(path)
     else:
         raise ValueError(f"{path} is no stack; expected a .npz, a .npy, or a folder that holds images.npy")
-    classes = tuple(map(str, arrays.pop("classes", ())))
+    classes, tags, bands = (tuple(map(str, arrays.pop(names, ()))) for names in NAMES)
     for key, array in arrays.items():
         _check(f"{path}, array {key!r}", key, array, len(classes))
     try:
-        return DataSet(arrays, classes, path.stem)
+        return DataSet(arrays, classes, path.stem, tags=tags, bands=bands)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {REMEDY}") from error
 
@@ -59,8 +61,9 @@ def write_stack(dataset: DataSet, folder: str | os.PathLike[str]) -> None:
     try:
         for key, array in dataset.arrays.items():
             np.save(unfinished / f"{key}.npy", array, allow_pickle=False)
-        if dataset.classes:
-            np.save(unfinished / "classes.npy", np.array(dataset.classes))
+        for names in NAMES:
+            if getattr(dataset, names):
+                np.save(unfinished / f"{names}.npy", np.array(getattr(dataset, names)))
         unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -26,10 +26,11 @@ def test_npy_is_mapped(tmp_path):
 
 def test_a_written_stack_comes_back_mapped_and_leaves_nothing_else(tmp_path):
     data = DataSet({"images": IMAGES, "labels": LABELS, "path": np.array(list("abcde"))}, ("sea", "land"))
+    data.tags, data.bands = ("wet", "dry"), ("B4", "B3", "B2")
     write_stack(data, tmp_path / "new" / "set")
     again = read_stack(tmp_path / "new" / "set")
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["set"]
-    assert again.classes == data.classes
+    assert (again.classes, again.tags, again.bands) == (data.classes, data.tags, data.bands)
     assert isinstance(again["images"], np.memmap)
     for key in data.arrays:
         np.testing.assert_array_equal(again[key], data[key])
