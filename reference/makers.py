@@ -101,7 +101,7 @@ def turns_told(method: Method, images: np.ndarray) -> float:
     h = np.stack([evaluation.extract(method.encoder, x, method.prepare) for x in turned], axis=1)  # (n, 4, D)
     parts = np.split(h, [6 * len(h) // 10, 8 * len(h) // 10])
     labelled = [Labelled(part.reshape(-1, h.shape[2]), np.tile(np.arange(4), len(part))) for part in parts]
-    return evaluation.linear_probe(labelled[0], labelled[1], labelled[2]).accuracy
+    return evaluation.linear_probe(labelled[0], labelled[1], labelled[2]).score
 
 
 def own_nearest(anchors: Array, positives: Array) -> float:

@@ -88,7 +88,7 @@ def probes(
     for name, encoder in encoders.items():
         rows[name] = labelled(partial(evaluation.extract, encoder, prepare=method.prepare))
     rows = {name: rows[name] for name in ORIGINS if name in rows}
-    linear = {name: evaluation.linear_probe(part[0], part[1], part[2]).accuracy for name, part in rows.items()}
+    linear = {name: evaluation.linear_probe(part[0], part[1], part[2]).score for name, part in rows.items()}
     k = min(20, len(parts["train"]))
     knn = {name: evaluation.knn(part[0], part[2], k) for name, part in rows.items() if name != "supervised"}
     own = origin(method)
@@ -112,7 +112,7 @@ def layers(
     }
     stages = method.encoder.stages  # type: ignore[attr-defined]
     viz.curves(
-        {name: [100 * curve[stage].accuracy for stage in stages] for name, curve in curves.items()},
+        {name: [100 * curve[stage].score for stage in stages] for name, curve in curves.items()},
         out / "layers.png",
         "Linear probe of every stage, on test images",
         x="stage, from shallow to deep",
@@ -120,8 +120,8 @@ def layers(
         units=dict.fromkeys(curves, "accuracy, %"),
         references={"raw pixels": 100 * pixels},
     )
-    found = {stage: {name: curve[stage].accuracy for name, curve in curves.items()} for stage in stages}
-    best = {name: max(curve.values(), key=lambda probe: probe.validation).accuracy for name, curve in curves.items()}
+    found = {stage: {name: curve[stage].score for name, curve in curves.items()} for stage in stages}
+    best = {name: max(curve.values(), key=lambda probe: probe.validation).score for name, curve in curves.items()}
     return found | {"best": best}
 
 

@@ -11,7 +11,7 @@ from minissl.tensor import Tensor, no_grad
 
 
 class Labelled(NamedTuple):
-    """Features x (N, D), or images (N, H, W, C), and their class numbers y (N,), both on the host."""
+    """Features x (N, D), or images (N, H, W, C), and class numbers y (N,), or labels (N, K) of 0 and 1, on the host."""
 
     x: np.ndarray
     y: np.ndarray

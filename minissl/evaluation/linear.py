@@ -1,4 +1,10 @@
-"""The linear probe: how well a linear classifier separates the classes in a frozen feature space."""
+"""The linear probe: how well a linear classifier separates the classes in a frozen feature space.
+
+An image has one class, y (N,), or several labels, y (N, K) of 0 and 1, each of which is asked for by itself:
+
+    one class       p = softmax(x W + b)     scored by accuracy
+    several labels  p = sigmoid(x W + b)     scored by mean average precision
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from minissl.evaluation.features import Labelled, standardize
+from minissl.evaluation.metrics import mean_average_precision
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 class Probe(NamedTuple):
-    """Accuracy on the test rows, in [0, 1], the L2 penalty that was best on the validation rows, and accuracy there."""
+    """The score of the test rows (0 to 1), the L2 penalty that was best on the validation rows, and the score there."""
 
-    accuracy: float
+    score: float
     penalty: float
     validation: float
 
@@ -21,12 +28,12 @@ class Probe(NamedTuple):
 def linear_probe(
     train: Labelled, validation: Labelled, test: Labelled, penalties: tuple[float, ...] = PENALTIES
 ) -> Probe:
-    """Multinomial logistic regression on standardised features; the penalty is chosen on the validation rows.
+    """Logistic regression on standardised features; the penalty is chosen on the validation rows.
 
     The test rows are looked at once, with the chosen penalty. Deterministic: a convex problem, solved from zero. With
     more features than rows (D > N) it is solved among the N directions that the rows span.
     """
-    K = int(max(train.y.max(), validation.y.max(), test.y.max())) + 1
+    K = train.y.shape[1] if train.y.ndim == 2 else int(max(train.y.max(), validation.y.max(), test.y.max())) + 1
     x, x_validation, x_test = standardize(train.x.astype(np.float64), validation.x, test.x)
     solve: Callable[..., np.ndarray] = logistic_regression
     if x.shape[1] > len(x):
@@ -36,16 +43,17 @@ def linear_probe(
     weights = np.zeros((x.shape[1] + 1, K))
     for penalty in sorted(penalties, reverse=True):  # each solution starts the search for the next, weaker penalty
         weights = solve(x, train.y, K, penalty, weights)
-        accuracy = _accuracy(x_validation, validation.y, weights)
-        if best is None or accuracy > best[0]:
-            best = accuracy, penalty, weights
+        score = _score(x_validation, validation.y, weights)
+        if best is None or score > best[0]:
+            best = score, penalty, weights
     if best is None:
         raise ValueError("linear_probe: expected at least one penalty, got none")
-    return Probe(_accuracy(x_test, test.y, best[2]), best[1], best[0])
+    return Probe(_score(x_test, test.y, best[2]), best[1], best[0])
 
 
-def _accuracy(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
-    return float(((x @ weights[:-1] + weights[-1]).argmax(axis=1) == y).mean())
+def _score(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+    logits = x @ weights[:-1] + weights[-1]  # (N, K)
+    return mean_average_precision(logits, y) if y.ndim == 2 else float((logits.argmax(axis=1) == y).mean())
 
 
 def logistic_regression(
@@ -58,19 +66,25 @@ def logistic_regression(
 ) -> np.ndarray:
     """argmin over W (D + 1, K) of mean cross entropy(x W[:-1] + W[-1], y) + ½ Σ penalty·W[:-1]².
 
+    y: classes (N,), or 0 and 1 (N, K), whose K cross entropies are added.
     penalty: one number, or one for each feature, (D, 1).
     """
     N = len(x)
-    target = np.eye(K)[y]
+    target = y.astype(x.dtype) if y.ndim == 2 else np.eye(K)[y]  # (N, K)
 
     def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         W = flat.reshape(start.shape)
         logits = x @ W[:-1] + W[-1]
-        logits -= logits.max(axis=1, keepdims=True)
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        if y.ndim == 2:
+            log_p, log_q = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)  # q = 1 − p
+            likelihood = target * log_p + (1 - target) * log_q
+        else:
+            logits -= logits.max(axis=1, keepdims=True)
+            log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            likelihood = target * log_p
         error = (np.exp(log_p) - target) / N  # (N, K)
         gradient = np.concatenate([x.T @ error + penalty * W[:-1], error.sum(axis=0, keepdims=True)])
-        return -(target * log_p).sum() / N + 0.5 * (penalty * W[:-1] ** 2).sum(), gradient.ravel()
+        return -likelihood.sum() / N + 0.5 * (penalty * W[:-1] ** 2).sum(), gradient.ravel()
 
     return lbfgs(value_and_gradient, start.ravel(), tolerance=tolerance).reshape(start.shape)
 

@@ -124,7 +124,7 @@ class LSTM(Supervised):
         def probe(features: Any) -> float:
             rows = (evaluation.Labelled(features(name), part["labels"]) for name, part in parts.items())
             train, validation, test = rows
-            return 100 * evaluation.linear_probe(train, validation, test).accuracy
+            return 100 * evaluation.linear_probe(train, validation, test).score
 
         T, word = x["test"].shape[1], "date" if self.config.seasons else "row"
         seen = sorted({max(1, round(T * i / 8)) for i in range(1, 9)})

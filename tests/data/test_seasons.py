@@ -56,7 +56,7 @@ def test_no_single_date_nor_a_bag_of_dates_tells_what_their_order_does(world: Da
     def accuracy(features: np.ndarray) -> float:
         rows = features.reshape(len(features), -1)
         train, validation, test = (Labelled(rows[part == p], labels[part == p]) for p in (0, 1, 2))
-        return linear_probe(train, validation, test, penalties=(1e-2, 1e-1)).accuracy
+        return linear_probe(train, validation, test, penalties=(1e-2, 1e-1)).score
 
     single = max(accuracy(x[:, t]) for t in range(0, 24, 4))
     bag, ordered = accuracy(np.concatenate([x.mean(axis=1), x.std(axis=1)], axis=1)), accuracy(x)

@@ -146,11 +146,11 @@ def test_a_class_that_was_never_seen_counts_as_missed(rng: np.random.Generator) 
 
 
 def test_the_probe_of_separate_blobs_is_perfect(rng: np.random.Generator) -> None:
-    assert linear_probe(blobs(rng, 90), blobs(rng, 60), blobs(rng, 60)).accuracy == 1.0
+    assert linear_probe(blobs(rng, 90), blobs(rng, 60), blobs(rng, 60)).score == 1.0
 
 
 def test_the_probe_of_noise_is_near_chance(rng: np.random.Generator) -> None:
-    accuracy = linear_probe(noise(rng, 400), noise(rng, 400), noise(rng, 1000), penalties=(0.1,)).accuracy
+    accuracy = linear_probe(noise(rng, 400), noise(rng, 400), noise(rng, 1000), penalties=(0.1,)).score
     assert 0.25 - 0.06 < accuracy < 0.25 + 0.06
 
 
@@ -161,6 +161,32 @@ def objective(W: np.ndarray, x: np.ndarray, y: np.ndarray, penalty: float) -> tu
     p /= p.sum(axis=1, keepdims=True)
     value = -np.log(p[np.arange(len(x)), y]).mean() + 0.5 * penalty * (shrunk**2).sum()
     return float(value), X.T @ (p - np.eye(W.shape[1])[y]) / len(x) + penalty * shrunk
+
+
+def several_labels(rng: np.random.Generator, N: int) -> Labelled:
+    """Labels of which the first two can be told along a feature each, and the third not at all."""
+    x = rng.normal(size=(N, 5))
+    return Labelled(x, np.stack([x[:, 0] > 0.3, x[:, 1] > 1, rng.random(N) < 0.3], axis=1).astype(np.uint8))
+
+
+def test_a_probe_of_several_labels_asks_for_each_by_itself(rng: np.random.Generator) -> None:
+    data = several_labels(rng, 300)
+    x = standardize(data.x)[0]
+    together = logistic_regression(x, data.y, 3, 0.01, np.zeros((6, 3)), tolerance=1e-8)
+    for k in range(3):
+        alone = logistic_regression(x, data.y[:, [k]], 1, 0.01, np.zeros((6, 1)), tolerance=1e-8)
+        np.testing.assert_allclose(together[:, [k]], alone, atol=1e-5)
+        p = 1 / (1 + np.exp(-(x @ alone[:-1] + alone[-1])))
+        gradient = x.T @ (p - data.y[:, [k]]) / len(x) + 0.01 * alone[:-1]
+        assert np.abs(gradient).max() < 1e-7 and np.mean(p) == pytest.approx(data.y[:, k].mean(), abs=1e-6)
+
+
+def test_a_probe_of_several_labels_is_scored_by_mean_average_precision(rng: np.random.Generator) -> None:
+    train, validation, test = (several_labels(rng, N) for N in (400, 200, 2000))
+    told = [Labelled(data.x, data.y[:, :2]) for data in (train, validation, test)]
+    assert linear_probe(*told).score > 0.98
+    chance = test.y[:, 2].mean()
+    assert linear_probe(train, validation, test).score == pytest.approx((1 + 1 + chance) / 3, abs=0.03)
 
 
 @pytest.mark.parametrize("penalty", [0.01, 1.0])
@@ -205,7 +231,7 @@ def test_a_probe_of_many_features_is_that_of_the_direct_solution(rng: np.random.
     W = logistic_regression(x, y[0], 3, 0.1, np.zeros((301, 3)), tolerance=1e-10)
     direct = ((x_test @ W[:-1] + W[-1]).argmax(axis=1) == y[2]).mean()
     assert 0.5 < direct < 0.99
-    assert linear_probe(data[0], data[1], data[2], (0.1,)).accuracy == pytest.approx(direct, abs=0.006)  # one test row
+    assert linear_probe(data[0], data[1], data[2], (0.1,)).score == pytest.approx(direct, abs=0.006)  # one test row
 
 
 def test_along_the_principal_axes_the_search_is_shorter(
@@ -274,8 +300,8 @@ def test_the_penalty_is_chosen_on_the_validation_rows_alone(rng: np.random.Gener
         assert linear_probe(train, train, test, penalties).penalty == 1e-5
         assert linear_probe(train, fresh, test, penalties).penalty == 1.0
     assert linear_probe(train, train, fresh, penalties).validation == 1.0
-    chosen = linear_probe(train, train, fresh, penalties).accuracy
-    other = linear_probe(train, fresh, fresh, penalties).accuracy
+    chosen = linear_probe(train, train, fresh, penalties).score
+    other = linear_probe(train, fresh, fresh, penalties).score
     assert chosen < other  # looking at the test rows would have paid
 
 

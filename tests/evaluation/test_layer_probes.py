@@ -98,7 +98,7 @@ def test_a_stage_that_separates_the_classes_is_told_from_one_that_does_not() -> 
 
     found = layer_probes(Squares(), draw(200), draw(100), draw(200), lambda x: x)
     assert list(found) == ["x", "square"]
-    assert found["square"].accuracy == 1 and found["x"].accuracy < 0.65
+    assert found["square"].score == 1 and found["x"].score < 0.65
 
 
 def test_an_encoder_without_stages_is_an_error() -> None:
