@@ -56,25 +56,29 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
         )
     images = chapter.open_data(config)
     counts = dict(zip(data.PARTS, np.bincount(images["part"], minlength=3), strict=True))
-    has_classes = transfer.has_classes(images)
-    evaluated = has_classes or (bool(config.segment) and "masks" in images)
-    if evaluated and not all(counts.values()):
-        raise ValueError(f"data {config.data!r}: train, validation and test must not be empty for the probes: {counts}")
-    if chapter.learns_from_labels and not has_classes:
+    if not all(counts.values()):
+        raise ValueError(f"data {config.data!r}: train, validation and test must not be empty, got {counts}")
+    transfer.targets(images, config)  # raises for what is asked of labels that are not there
+    if chapter.learns_from_labels and not transfer.has_classes(images):
         raise ValueError(f"data {config.data!r} has no class labels, and {name} learns from them; use class folders")
+    side, (H, W) = config.image_size, images["images"].shape[1:3]
+    if chapter.needs_image_size and not side == H == W:
+        remedy = f"use --image-size {H}" if H == W else "cut the images to squares"
+        raise ValueError(f"{name} is made for squares of --image-size {side}, got {H}x{W} pixels; {remedy}")
     parts = {part: images.part(part) for part in data.PARTS}
-    training = parts["train"] if evaluated else images
+    training = parts["train"]
     check_range(training["images"])
     mean, deviation = augment.channel_statistics(training["images"])
-    method = build(chapter, config, Inputs(images.channels, mean, deviation, images.classes, len(training)))
+    method = build(
+        chapter, config, Inputs(images.channels, mean, deviation, images.classes, len(training), images.tags)
+    )
     transfer.check(method, config)
     out.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(out / "config.json", {"chapter": name} | save_form(config))
     shape = training["images"].shape[1:]
     print(
         f"{name}: {len(training)} images of {shape} to train on"
-        + (f", {counts['validation']} for validation, {counts['test']} to test on" if evaluated else "")
-        + f"; results in {out}"
+        f", {counts['validation']} for validation, {counts['test']} to test on; results in {out}"
     )
     report.examples(method, training, out)
 

@@ -8,9 +8,10 @@
 A cell of the league is one chapter under one seed: a run like any other, in a folder of its own, with all its pictures.
 What is done is not done again, what was interrupted goes on where it stood, and the table is made of what is there.
 
-All encoders are the same ResNet-18 and see about as many pixels: 20 passes over the training images at budget 1. Only
-the masked autoencoder has to have a transformer; it stands beside its own kind, untrained and supervised. All learn
-from the same images: rotation, too, has the sun where a satellite has it, and not fixed as in its own chapter.
+All encoders are ResNet-18s and see as many pixels: 20 passes over the training images at budget 1. (That of
+colorization sees lightness alone, that of split-brain is two of half the width.) Only the masked autoencoder and MoCo
+v3 have to have a transformer; they stand beside their own kind, untrained and supervised. All learn from the same
+images: rotation, too, has the sun where a satellite has it, and not fixed as in its own chapter.
 """
 
 import json
@@ -32,6 +33,14 @@ from reference.settings import DEFAULT_BACKEND
 from reference.transfer import percent
 
 TEN = {"epochs": 10}  # of two views: as many images as 20 of one
+# What grows with the images, and its length in those of 64 pixels
+LENGTHS = {
+    "autoencoder": ("side", 64),
+    "inpainting": ("hole", 32),
+    "relative_patch": ("patch", 24),
+    "jigsaw": ("tile", 18),
+}
+PIXELS = "raw pixels, 16x16"  # the row of what needs no network
 AUTOENCODER = {"kind": "resnet", "width": 16, "epochs": 20}
 
 
@@ -53,8 +62,8 @@ PARTS: dict[str, tuple[Entry, ...]] = {
         Entry("rotation", "rotation", baselines=("random", "supervised")),
         Entry("autoencoder", "autoencoder", AUTOENCODER),
         Entry("denoising", "autoencoder", AUTOENCODER | {"masking": 0.5}),
-        Entry("relative patch", "relative_patch"),
-        Entry("jigsaw", "jigsaw"),
+        Entry("relative patch", "relative_patch", {"epochs": 36}),  # of four patches, 9/16 of the image
+        Entry("jigsaw", "jigsaw", {"epochs": 28}),  # of nine tiles, 0.71 of it
         Entry("inpainting", "inpainting"),
         Entry("colorization", "colorization"),
         Entry("split-brain", "split_brain"),
@@ -139,6 +148,8 @@ def main(arguments: list[str]) -> None:
     cells = [(entry, seed) for seed in league.seeds for entry in league.entries]
     left = [cell for cell in cells if not (league.cell(*cell) / "results.json").is_file()]
     print(f"{len(cells) - len(left)} of {len(cells)} runs are done; {league.jobs} at a time, in {league.folder}")
+    for cell in cells:
+        check_settings(league, *cell)
     failed = []
     with ThreadPoolExecutor(league.jobs) as pool, tqdm(total=len(left), unit=" runs") as bar:
         waiting = {pool.submit(play, league, *cell): cell for cell in left}
@@ -172,12 +183,27 @@ def play(league: League, entry: Entry, seed: int) -> int:
         ).returncode
 
 
+def check_settings(league: League, entry: Entry, seed: int) -> None:
+    """Raise ValueError where a cell was played, or begun, with other settings: its figures belong to another table."""
+    cell = league.cell(entry, seed)
+    if not (cell / "config.json").is_file():
+        return
+    saved = json.loads((cell / "config.json").read_text())
+    for key, value in settings(league, entry, seed).items():
+        if key in saved and saved[key] != (list(value) if isinstance(value, tuple) else value):
+            raise ValueError(
+                f"{cell} was played with {key} = {saved[key]!r}, not {value!r}; name another folder with --out, or "
+                "remove this one to play it anew"
+            )
+
+
 def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
     """The settings of a run, by name, where they are not the chapter's own."""
     epochs = entry.settings.get("epochs", find(entry.chapter).settings().epochs)
     forced: dict[str, Any] = {}
-    if entry.chapter == "autoencoder":
-        forced = {"side": league.image_size}
+    if entry.chapter in LENGTHS:
+        name, length = LENGTHS[entry.chapter]
+        forced = {name: length * league.image_size // 64}
     if entry.chapter == "rotation" and league.data == "scenes":
         forced = {"sun": "orbit"}  # all play on the same scenes
     return (
@@ -216,7 +242,7 @@ def flags(values: dict[str, Any]) -> list[str]:
 def table(league: League) -> str:
     """What is there of the league, in Markdown: a row per encoder, mean ± deviation over seeds, in per cent."""
     with_baselines = [entry.baselines for entry in league.entries if entry.baselines]
-    titles = [random for random, _ in with_baselines] + [entry.title for entry in league.entries]
+    titles = [PIXELS, *(random for random, _ in with_baselines), *(entry.title for entry in league.entries)]
     titles += [supervised for _, supervised in with_baselines]
     rows: dict[str, list[dict[str, float]]] = {title: [] for title in titles}  # of every seed its figures by column
     for entry in league.entries:
@@ -225,8 +251,11 @@ def table(league: League) -> str:
             if not file.is_file():
                 continue
             results = json.loads(file.read_text())
-            rows[entry.title].append(figures(league, results, next(iter(results["probes"]["linear"]))))
-            for origin, title in zip(("random", "supervised"), entry.baselines or (), strict=False):
+            rows[entry.title].append(figures(league, results, "trained" if entry.knows_labels else "pretrained"))
+            others = dict(zip(("random", "supervised"), entry.baselines or (), strict=False))
+            if entry.baselines and entry.baselines == with_baselines[0]:
+                others["pixels"] = PIXELS
+            for origin, title in others.items():
                 rows[title].append(figures(league, results, origin))
     columns = list(dict.fromkeys(column for seeds in rows.values() for found in seeds for column in found))
     lines = ["| encoder | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
@@ -240,7 +269,8 @@ def table(league: League) -> str:
 
 def figures(league: League, results: dict[str, Any], origin: str) -> dict[str, float]:
     """The league's columns from what one run found, for one of its encoders."""
-    columns = {"linear probe": results["probes"]["linear"], "kNN": results["probes"]["knn"]}
+    probes = results.get("probes", {})
+    columns = {"linear probe": probes.get("linear", {}), "kNN": probes.get("knn", {})}
     if "layers" in results:
         columns["best layer"] = results["layers"]["best"]
     for part in map(percent, league.labels):

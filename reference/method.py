@@ -16,8 +16,9 @@ from reference.settings import Settings
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a method knows of its data: channels C, their mean and deviation over the training images, class names, and
-    how many training images there are (0: not said), for methods that remember something of each.
+    """What a method knows of its data: channels C, their mean and deviation over the training images, class names, how
+    many training images there are (0: not said), for methods that remember something of each, and the names of several
+    labels, where images have them.
     """
 
     channels: int
@@ -25,6 +26,7 @@ class Inputs:
     deviation: list[float]
     classes: tuple[str, ...]
     images: int = 0
+    tags: tuple[str, ...] = ()
 
 
 class Method(nn.Module):
@@ -34,6 +36,7 @@ class Method(nn.Module):
     """
 
     settings: type[Settings] = Settings
+    needs_image_size = False  # chapters whose networks are made for squares of config.image_size set it
     learns_from_labels = False  # supervised chapters set it: the comparison with a supervised encoder is then idle
     encoder: nn.Module
 

@@ -67,12 +67,21 @@ def maps(method: Method, test: DataSet, out: Path) -> None:
     )
 
 
+def one_of_each_class(test: DataSet, right: np.ndarray | None = None) -> tuple[np.ndarray, list[str] | None]:
+    """At most 10 images (indices) and as titles their classes, of which `right` says how often they were told (n,).
+
+    Without classes images from all over the data, and no titles.
+    """
+    if not has_classes(test):
+        return evenly(len(test), 10), None
+    labels, chosen = np.unique(test["labels"], return_index=True)
+    share = lambda k: "" if right is None else f": {right[test['labels'] == k].mean():.0%}"
+    return chosen[:10], [test.classes[k] + share(k) for k in labels[:10]]
+
+
 def attention(method: Method, test: DataSet, path: Path) -> None:
     """Of a vision transformer: an image of each class (or some), and the same as bright as each head looks."""
-    chosen, names = evenly(len(test), QUERIES), None
-    if has_classes(test):
-        labels, chosen = np.unique(test["labels"], return_index=True)
-        names = [test.classes[label] for label in labels]
+    chosen, names = one_of_each_class(test)
     images = method.picture(backend.to_host(method.raw({"images": test["images"][chosen]})))  # (K, H, W, 1 or 3)
     A = looks(method, test["images"][chosen])  # (K, heads, h, w)
     light = (A / A.max(axis=(2, 3), keepdims=True)) ** 0.5  # the root lets faint attention be seen

@@ -1,7 +1,5 @@
 """What a finished run is worth: probes beside honest baselines, what fine-tuning gives, tables and pictures."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from reference.segmentation import cannot_segment, segment
 from reference.settings import Settings
 from reference.supervised import Supervised
 from reference.trainer import read_metrics, train
-from reference.transfer import features, fine_tune, has_classes, origin
+from reference.transfer import SUFFIXES, features, fine_tune, labelled_rows, origin, percent, targets
 
 ORIGINS = ("pretrained", "trained", "random", "pixels", "supervised")  # columns of the tables, where there are
 PIXELS = 16  # side to which images are reduced when their raw pixels are the features
@@ -27,7 +25,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """All that is asked of a trained method: "probes", "layers", "fine_tuning" and "segmentation", where they apply.
 
-    found["probes"]["linear"]["pretrained"]              and so of "knn"
+    found["probes"]["linear"]["pretrained"]              and so of "knn", "linear, 10%", "linear, mAP"
     found["layers"]["layer1"]["pretrained"]              and of the "best" stage
     found["fine_tuning"]["10%"]["random"]
     found["segmentation"]["10%"]["mean IoU"]["random"]   and the "pixel accuracy"
@@ -36,15 +34,15 @@ def evaluate(
     stood.
     """
     found: dict[str, Any] = {}
-    if has_classes(parts["train"]):
+    if targets(parts["train"], config):
         encoders = origins(chapter, method, parts, config, out)
-        found["probes"] = probes(encoders, method, parts, out)
-        if config.layer_probes and isinstance(method.encoder, Backbone):
+        found["probes"] = probes(encoders, method, parts, config, out)
+        if config.layer_probes and isinstance(method.encoder, Backbone) and "linear" in found["probes"]:
             found["layers"] = layers(encoders, method, parts, found["probes"]["linear"]["pixels"], out)
         if config.labels:
             found["fine_tuning"] = fine_tune(chapter, method, parts, config, out)
     else:
-        print("No class labels, so no probes and no fine-tuning.")
+        print("No labels, so no probes and no fine-tuning.")
     if config.segment:
         if reason := cannot_segment(method, parts):
             print(f"No segmentation: {reason}.")
@@ -66,7 +64,8 @@ def origins(
         encoders["random"] = build(chapter, config, method.inputs).encoder
     if config.baselines and not method.learns_from_labels:
         encoder = build(chapter, config, method.inputs).encoder
-        classifier = Supervised(config, method.inputs, encoder, features(method, parts))
+        target = targets(parts["train"], config)[0]
+        classifier = Supervised(config, method.inputs, encoder, features(method, parts), target)
         print("The same encoder on the labels, for comparison:")
         train(classifier, parts["train"], config, out, "supervised_")
         encoders["supervised"] = encoder
@@ -74,28 +73,38 @@ def origins(
 
 
 def probes(
-    encoders: dict[str, nn.Module], method: Method, parts: dict[str, DataSet], out: Path
+    encoders: dict[str, nn.Module], method: Method, parts: dict[str, DataSet], config: Settings, out: Path
 ) -> dict[str, dict[str, float]]:
-    """Test accuracy of a linear probe and of nearest neighbours (not of supervised features), by probe and origin.
+    """Test scores by probe and origin: linear probes, on all labels and on the parts of `config.labels`, and nearest
+    neighbours (not of supervised features).
 
     Beside the encoders stand "pixels", the images themselves at 16x16.
     """
-
-    def labelled(read: Callable[[np.ndarray], np.ndarray]) -> list[Labelled]:
-        return [Labelled(read(part["images"]), part["labels"]) for part in parts.values()]
-
-    rows = {"pixels": labelled(raw_pixels)}
+    rows = {"pixels": [raw_pixels(part["images"]) for part in parts.values()]}
     for name, encoder in encoders.items():
-        rows[name] = labelled(partial(evaluation.extract, encoder, prepare=method.prepare))
-    rows = {name: rows[name] for name in ORIGINS if name in rows}
-    linear = {name: evaluation.linear_probe(part[0], part[1], part[2]).score for name, part in rows.items()}
-    k = min(20, len(parts["train"]))
-    knn = {name: evaluation.knn(part[0], part[2], k) for name, part in rows.items() if name != "supervised"}
-    own = origin(method)
-    test = rows[own][2]
-    title = f"Test images in the {own} encoder's features"
-    viz.embedding_plot(test.x, test.y, method.inputs.classes, out / "embedding.png", title)
-    return {"linear": linear, "knn": knn}
+        rows[name] = [evaluation.extract(encoder, part["images"], method.prepare) for part in parts.values()]
+    found: dict[str, dict[str, float]] = {}
+    own, k = origin(method), min(20, len(parts["train"]))
+    for target in targets(parts["train"], config):
+        labelled = {
+            name: [Labelled(x, part[target]) for x, part in zip(rows[name], parts.values(), strict=True)]
+            for name in ORIGINS
+            if name in rows
+        }
+        linear = lambda train, validation, test: evaluation.linear_probe(train, validation, test).score
+        found["linear" + SUFFIXES[target]] = {name: linear(*three) for name, three in labelled.items()}
+        for fraction in sorted(set(config.labels) - {1.0}):
+            some = labelled_rows(parts["train"], fraction, config.seed)
+            found[f"linear, {percent(fraction)}{SUFFIXES[target]}"] = {
+                name: linear(Labelled(train.x[some], train.y[some]), validation, test)
+                for name, (train, validation, test) in labelled.items()
+            }
+        if target == "labels":
+            found["knn"] = {n: evaluation.knn(a, c, k) for n, (a, _, c) in labelled.items() if n != "supervised"}
+            x, y = labelled[own][2]
+            title = f"Test images in the {own} encoder's features"
+            viz.embedding_plot(x, y, method.inputs.classes, out / "embedding.png", title)
+    return found
 
 
 def layers(

@@ -44,6 +44,8 @@ class Settings:
     layer_probes: bool = False
     # Fine-tune encoder and classifier in the end, on these parts of the labels, such as 0.01 0.1 1.0
     labels: tuple[float, ...] = ()
+    # What probes and fine-tuning are scored by: accuracy of an image's class, mean average precision of several labels
+    scores: tuple[Literal["accuracy", "mAP"], ...] = ("accuracy",)
     # Learn segmentation in the end, from the land-cover masks of these parts of the images, such as 0.1 1.0
     segment: tuple[float, ...] = ()
     # What of the encoder stands still in fine-tuning and segmentation: none, all, or all up to and including a stage
@@ -74,7 +76,7 @@ class Settings:
 MAY_BE_ZERO = {"warmup_epochs", "seed", "workers"}
 # These change nothing in the result, and those nothing in the training: a resumed run may have others.
 FREE_ON_RESUME = {"resume", "out", "workers", "debug_nan"}
-ASKED_AFTERWARDS = {"baselines", "layer_probes", "labels", "segment", "freeze"}
+ASKED_AFTERWARDS = {"baselines", "layer_probes", "labels", "scores", "segment", "freeze"}
 
 
 def save_form(settings: Settings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from tqdm import tqdm
 from minissl import backend, checkpoint, optim, random
 from minissl.data import DataSet, Loader
 from minissl.tensor import debug_nan
-from reference.method import Method
-from reference.settings import Settings, save_form
+from reference.chapters import find
+from reference.method import Inputs, Method, build
+from reference.settings import Settings, resumed, save_form
 
+CHECKPOINT = "checkpoint.safetensors"
 COLLAPSED = 0.1  # deviation of embeddings, of 1, below which a run is warned
 
 
@@ -159,15 +162,49 @@ def save(file: Path, method: Method, optimizer: optim.Optimizer, progress: Progr
 def restore(file: Path, method: Method, optimizer: optim.Optimizer) -> Progress:
     """Put a checkpoint's weights and momentum back, and return where it stood."""
     arrays, state = checkpoint.load(file)
-    inputs = vars(method.inputs)
-    if inputs | state["inputs"] | {"classes": tuple(state["inputs"]["classes"])} != inputs:
+    inputs, saved = vars(method.inputs), saved_inputs(state)
+    if inputs | saved != inputs:
         raise ValueError(f"{str(file)!r} was trained on other data: {state['inputs']}, now {inputs}; start a new run")
-    part = lambda prefix: {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
-    method.load_state_dict(part("method."))
-    optimizer.load_state_dict(part("optimizer."), state["optimizer_steps"])
+    method.load_state_dict(within(arrays, "method."))
+    optimizer.load_state_dict(within(arrays, "optimizer."), state["optimizer_steps"])
     progress = Progress()
     vars(progress).update(state["progress"])
     return progress
+
+
+def load_run(path: Path) -> tuple[str, Method, Progress]:
+    """A run's chapter, its method with the weights of its checkpoint, and where training stood.
+
+    path: the folder of the run, or its checkpoint.safetensors. Raises ValueError when there is no such run, or nothing
+    of it is trained yet.
+    """
+    folder = path.parent if path.name == CHECKPOINT else path
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"expected the folder of a run, with config.json, or its {CHECKPOINT}, got {str(path)!r}")
+    name = json.loads((folder / "config.json").read_text()).get("chapter")
+    chapter = find(name)
+    config = resumed(replace(chapter.settings(), resume=folder), set(), name)
+    if not (folder / CHECKPOINT).is_file():
+        raise ValueError(
+            f"{str(folder)!r} holds a run without {CHECKPOINT}: not one epoch is done; "
+            f"continue it with python -m reference {name} --resume {folder}"
+        )
+    arrays, state = checkpoint.load(folder / CHECKPOINT)
+    method = build(chapter, config, Inputs(**saved_inputs(state)))
+    method.load_state_dict(within(arrays, "method."))
+    progress = Progress()
+    vars(progress).update(state["progress"])
+    return name, method, progress
+
+
+def saved_inputs(state: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's state says of the data, as `Inputs` has it: JSON turns tuples into lists."""
+    return {key: tuple(value) if key in ("classes", "tags") else value for key, value in state["inputs"].items()}
+
+
+def within(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The arrays whose names start with `prefix`, by what follows it."""
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
 
 
 def read_metrics(metrics: Path) -> dict[str, list[Any]]:

@@ -14,43 +14,66 @@ from minissl import backend, evaluation
 from minissl.data import DataSet
 from reference.method import Method, build
 from reference.settings import Settings
-from reference.supervised import Supervised
+from reference.supervised import Supervised, Target
 from reference.trainer import train
 
 BATCH, WEIGHT_DECAY = 64, 0.01
+TARGETS: dict[str, Target] = {"accuracy": "labels", "mAP": "multi_labels"}
+SUFFIXES: dict[Target, str] = {"labels": "", "multi_labels": ", mAP"}  # of the names of scores
 Part = Literal["encoder", "foundation"]  # of a method
 
 
 def fine_tune(
     chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path
 ) -> dict[str, dict[str, float]]:
-    """Test accuracy of encoder and classifier, by part of the labels (`config.labels`) and then by first weights.
+    """Test scores of encoder and classifier, by part of the labels (`config.labels`) and then by first weights.
+
+    found["10%"]["random"]        accuracy, and so of "10%, mAP" if `config.scores` asks for it
 
     `config.freeze` says what of the encoder stands still. A part that was trained before is read from its checkpoint.
     """
     found: dict[str, dict[str, float]] = {}
-    for fraction in sorted(config.labels):
-        for start, classifier in fine_tuned(chapter, method, parts, config, out, fraction):
-            found.setdefault(percent(fraction), {})[start] = accuracy(classifier, parts)
+    for target in targets(parts["train"], config):
+        for fraction in sorted(config.labels):
+            for start, classifier in fine_tuned(chapter, method, parts, config, out, fraction, target):
+                found.setdefault(percent(fraction) + SUFFIXES[target], {})[start] = score(classifier, parts["test"])
     return found
 
 
 def fine_tuned(
-    chapter: type[Method], method: Method, parts: dict[str, DataSet], config: Settings, out: Path, fraction: float
+    chapter: type[Method],
+    method: Method,
+    parts: dict[str, DataSet],
+    config: Settings,
+    out: Path,
+    fraction: float,
+    target: Target = "labels",
 ) -> Iterator[tuple[str, Supervised]]:
     """Encoder and classifier, trained on this part of the labels from this run's weights, then from random ones."""
     some = repeated_fraction(parts["train"], fraction, config.seed)
     for start, encoder in starts(chapter, method, parts, config, "foundation"):
         settings = recipe(config, len(some))
-        classifier = Supervised(settings, method.inputs, encoder, features(method, parts, "foundation"))
-        print(f"Fine-tuning on {percent(fraction)} of the labels, from {start} weights:")
-        train(classifier, some, settings, out, f"labels_{100 * fraction:g}_{start}_{freezing(config)}")
+        classifier = Supervised(settings, method.inputs, encoder, features(method, parts, "foundation"), target)
+        print(f"Fine-tuning on {percent(fraction)} of the {target.replace('_', '-')}, from {start} weights:")
+        train(classifier, some, settings, out, f"{target}_{100 * fraction:g}_{start}_{freezing(config)}")
         yield start, classifier
 
 
-def accuracy(classifier: Supervised, parts: dict[str, DataSet]) -> float:
-    """The share of test images that get their own class."""
-    return float((classifier.predict(parts["test"]["images"]) == parts["test"]["labels"]).mean())
+def score(classifier: Supervised, test: DataSet) -> float:
+    """The share of test images that get their own class; of several labels the mean average precision."""
+    logits, truth = classifier.logits(test["images"]), test[classifier.target]
+    if classifier.target == "labels":
+        return float((logits.argmax(axis=1) == truth).mean())
+    return evaluation.mean_average_precision(logits, truth)
+
+
+def targets(data: DataSet, config: Settings) -> list[Target]:
+    """What `config.scores` asks to predict, of what is there: without classes it is the labels."""
+    if "mAP" in config.scores and "multi_labels" not in data:
+        raise ValueError(f"--scores mAP: data {data.name!r} has no array 'multi_labels' (N, K) of 0 and 1")
+    if has_classes(data):
+        return [TARGETS[name] for name in config.scores]
+    return ["multi_labels"] if "multi_labels" in data else []
 
 
 def check(method: Method, config: Settings) -> None:
@@ -104,9 +127,14 @@ def recipe(config: Settings, count: int) -> Settings:
 
 
 def repeated_fraction(data: DataSet, fraction: float, seed: int) -> DataSet:
-    """A part of every class (of all rows, where there are no classes), repeated until it is as long as `data`."""
+    """The rows of `labelled_rows`, repeated until they are as many as those of `data`."""
+    return data.select(np.resize(labelled_rows(data, fraction, seed), len(data)))
+
+
+def labelled_rows(data: DataSet, fraction: float, seed: int) -> np.ndarray:
+    """Rows that are a part of every class, or of all rows, where there are no classes."""
     labels = data["labels"] if has_classes(data) else np.zeros(len(data), np.int64)
-    return data.select(np.resize(evaluation.label_fraction(labels, fraction, seed), len(data)))
+    return evaluation.label_fraction(labels, fraction, seed)
 
 
 def has_classes(data: DataSet) -> bool:

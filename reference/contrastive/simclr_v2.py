@@ -109,7 +109,7 @@ class SimCLRv2(contrast.Contrastive):
             _, teacher = next(transfer.fine_tuned(type(self), self, parts, c, out, fraction))  # from its checkpoint
             student = self.distilled(teacher, parts["train"], out, f"student_{100 * fraction:g}_")
             for name, network in (("teacher", teacher), ("student", student)):
-                found[f"{name}, {transfer.percent(fraction)} of labels"] = transfer.accuracy(network, parts)
+                found[f"{name}, {transfer.percent(fraction)} of labels"] = transfer.score(network, parts["test"])
         return found
 
     def distilled(self, teacher: Supervised, images: DataSet, out: Path, name: str) -> "Student":

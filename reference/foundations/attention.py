@@ -57,6 +57,7 @@ class Transformer(Supervised):
     """The encoder gives the class token's last state; `Supervised` brings classifier, crops and cross entropy."""
 
     settings = Config
+    needs_image_size = True
     config: Config
     encoder: models.VisionTransformer
     learns_from_labels = True

@@ -77,6 +77,7 @@ class Inpainting(Method):
     """encoder f, decoder g, and on demand a discriminator D."""
 
     settings = Config
+    needs_image_size = True
     config: Config
     encoder: models.ResNet
 

@@ -77,6 +77,7 @@ class MAE(Method):
     """encoder of the visible patches, decoder of all."""
 
     settings = Config
+    needs_image_size = True
     config: Config
 
     def __init__(self, config: Config, inputs: Inputs) -> None:

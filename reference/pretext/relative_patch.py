@@ -32,11 +32,12 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import augment, backend, losses, models, nn, ops, random, viz
-from minissl.data import DataSet, evenly
+from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.evaluation import extract
 from minissl.models.resnet import Stem
 from minissl.tensor import Tensor, no_grad
+from reference import pictures
 from reference.method import Inputs, Method
 from reference.settings import Settings
 
@@ -156,7 +157,7 @@ class RelativePatch(Method):
 
     def draw(self, test: DataSet, accuracy: np.ndarray, path: Path) -> None:
         """An image of each class, a question about it, and the answer. accuracy: of each test image, (n,)."""
-        chosen, titles = one_of_each_class(test, accuracy)
+        chosen, titles = pictures.one_of_each_class(test, accuracy)
         images, rng = self.raw({"images": test["images"][chosen]}), random.seed(self.config.seed)
         patches = self.cut(images, rng)
         with no_grad():
@@ -197,15 +198,6 @@ class PatchHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = ops.adaptive_average_pool2d(x, 2)  # (N, 2, 2, C)
         return self.norm(self.linear(x.reshape(len(x), -1)))
-
-
-def one_of_each_class(test: DataSet, accuracy: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-    """Up to 8 images (indices) and their titles: class, and accuracy over its images. Without classes any 8."""
-    if not test.classes:
-        return evenly(len(test), 8), None
-    labels, chosen = np.unique(test["labels"], return_index=True)
-    titles = [f"{test.classes[k]}: {accuracy[test['labels'] == k].mean():.0%}" for k in labels]
-    return chosen[:8], titles[:8]
 
 
 def mosaic(tiles: list[np.ndarray | None], frames: list[Color]) -> np.ndarray:

@@ -35,6 +35,7 @@ from minissl.data.scenes import Sun
 from minissl.evaluation import extract
 from minissl.models.resnet import Stem
 from minissl.tensor import Tensor
+from reference import pictures
 from reference.method import Inputs, Method
 from reference.settings import Settings
 
@@ -112,11 +113,8 @@ class Rotation(Method):
 
     def draw(self, test: DataSet, answers: np.ndarray, path: Path) -> None:
         """An image of each class in its four turns, each with a bar where the network believes the top to be."""
-        chosen, titles = np.arange(min(10, len(test))), None
-        if test.classes:
-            labels, chosen = np.unique(test["labels"], return_index=True)
-            labels, chosen = labels[:10], chosen[:10]
-            titles = [f"{test.classes[k]}: {accuracy(answers[:, test['labels'] == k]):.0%}" for k in labels]
+        right = (answers == np.arange(4)[:, None]).mean(axis=0)  # (n,)
+        chosen, titles = pictures.one_of_each_class(test, right)
         images = self.picture(backend.to_host(self.raw({"images": test["images"][chosen]})))  # (n, H, W, 1 or 3)
         viz.image_grid(
             [[framed(np.rot90(x, r), answers[r, n], r) for x, n in zip(images, chosen, strict=True)] for r in range(4)],

@@ -232,7 +232,8 @@ def save_stack(path: Path, **arrays: Any) -> Path:
 def test_data_without_labels_pretrain_without_probes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = save_stack(tmp_path / "unlabelled.npz")
     main(["simclr", *TINY, "--no-turns", "--data", str(data), "--out", str(tmp_path / "run")])
-    assert "No class labels, so no probes" in capsys.readouterr().out
+    screen = capsys.readouterr().out
+    assert "No labels, so no probes" in screen and "simclr: 60 images" not in screen  # those of the test part are kept
     assert json.loads((tmp_path / "run" / "results.json").read_text())["probes"] == {}
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
     assert (tmp_path / "run" / "curve.png").exists() and not (tmp_path / "run" / "embedding.png").exists()
@@ -249,6 +250,18 @@ def test_a_part_that_the_probes_lack_is_named_before_training(tmp_path: Path) ->
     data = save_stack(tmp_path / "set.npz", labels=np.arange(60) % 3, part=np.repeat([1, 2], 30))
     with pytest.raises(SystemExit, match="train, validation and test must not be empty"):
         main(["simclr", *TINY, "--data", str(data), "--out", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize(
+    ("side", "remedy"), [((32, 32), "use --image-size 32"), ((32, 64), "cut the images to squares")]
+)
+@pytest.mark.parametrize("chapter", ["inpainting", "mae", "attention"])
+def test_a_network_of_another_size_is_named_before_training(
+    chapter: str, side: tuple[int, int], remedy: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "set.npz", images=np.zeros((60, *side, 3), np.uint8), labels=np.arange(60) % 3)
+    with pytest.raises(SystemExit, match=f"squares of --image-size 64, got {side[0]}x{side[1]} pixels; {remedy}"):
+        main([chapter, "--data", str(tmp_path / "set.npz"), "--out", str(tmp_path / "run")])
 
 
 def test_numbers_of_unknown_range_are_refused_with_a_remedy(tmp_path: Path) -> None:

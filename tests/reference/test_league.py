@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reference import league
@@ -57,6 +58,32 @@ def test_a_league_is_played_once(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert (tmp_path / "table.md").read_text() in second
 
 
+def test_a_cell_that_was_played_with_other_settings_is_named(tmp_path: Path) -> None:
+    entry, cell = PARTS["pretext"][1], tmp_path / "autoencoder_0"
+    cell.mkdir()
+    (cell / "config.json").write_text(json.dumps({"chapter": "autoencoder", "epochs": 1, "labels": [1.0]}))
+    with pytest.raises(ValueError, match=r"autoencoder_0 was played with epochs = 1, not 20; name another folder"):
+        league.main([*TINY, "--budget", "1", "--out", str(tmp_path)])
+    assert entry.title == "autoencoder" and list(tmp_path.rglob("log.txt")) == []
+
+
+@pytest.mark.parametrize("side", [32, 64, 96])
+def test_tiles_and_holes_grow_with_the_images(side: int) -> None:
+    for entry in PARTS["pretext"]:
+        chosen = find(entry.chapter)
+        config = chosen.settings(**league.settings(League(image_size=side, scenes=20), entry, seed=0))
+        images = chosen.open_data(config)["images"]
+        method = build(chosen, config, Inputs(3, [0.5] * 3, [0.5] * 3, ("a", "b"), 10))
+        assert method.loss(method.views({"images": images[:4]}, np.random.default_rng(0))).item() > 0
+
+
+def test_a_run_without_labels_has_no_row_that_is_made_up(tmp_path: Path) -> None:
+    cell = tmp_path / "jigsaw_0"
+    cell.mkdir()
+    (cell / "results.json").write_text(json.dumps({"probes": {}, "measured": {}}))
+    assert "| jigsaw | 1 |" in league.table(League(only=("jigsaw",), out=tmp_path))
+
+
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"autoencoder_0/log\.txt"):
         league.main([*TINY, "--out", str(tmp_path), "--data", str(tmp_path / "nowhere")])
@@ -73,6 +100,7 @@ def test_the_table_has_means_and_deviations_and_the_baselines(tmp_path: Path) ->
     lines = league.table(League(only=("rotation",), out=tmp_path)).splitlines()
     assert lines[0] == "| encoder | seeds | linear probe | kNN |"
     assert lines[2:] == [
+        "| raw pixels, 16x16 | 3 | 10.0 ± 0.0 | 10.0 ± 0.0 |",
         "| random | 3 | 40.0 ± 10.0 | 30.0 ± 0.0 |",
         "| rotation | 3 | 60.0 ± 10.0 | 40.0 ± 0.0 |",
         "| supervised | 3 | 90.0 ± 0.0 |  |",

@@ -330,7 +330,7 @@ def test_masks_without_labels_are_segmented(tmp_path: Path, capsys: pytest.Captu
     main(["simclr", *tiny.split(), "--data", str(tmp_path / "set.npz"), "--out", str(tmp_path / "run")])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["probes"] == {} and results["segmentation"]["100%"]["mean IoU"].keys() == {"pretrained", "random"}
-    assert "No class labels, so no probes and no fine-tuning." in capsys.readouterr().out
+    assert "No labels, so no probes and no fine-tuning." in capsys.readouterr().out
 
 
 def test_a_supervised_chapters_encoder_is_called_trained(parts: Parts, tmp_path: Path) -> None:
