@@ -16,11 +16,11 @@ it when codes are computed; but not before features have settled, since equal sh
 Cluster Assignments")
 
 Differs from the paper: a ResNet-18; 64 prototypes for thousands of images in place of 3,000 for a million; the queue is
-used from epoch 6 on in place of 16, as training is shorter; SGD by default.
+used from epoch 3 on in place of 16, as training is shorter; Adam by default, for so small a batch.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Config(contrast.Config):
     # Features of earlier steps, for each large crop, that join the batch when codes are computed
     queue: int = 512
     # Epochs at the beginning in which the queue is not used; nor is it before it is full
-    queue_waits: int = 5
+    queue_waits: int = 2
     # Small crops beside the two large ones
     multi_crop: bool = True
     # How many small crops, of half the side
@@ -62,8 +62,12 @@ class Config(contrast.Config):
     small_scale: tuple[float, float] = (0.05, 0.25)
     # Size D of the features z
     embedding: int = 128
+    # Update rule
+    optimizer: Literal["sgd", "lars", "adam", "adamw"] = "adam"
     # Peak of the learning rate, reached after the warm-up; then half a cosine down to 0
-    learning_rate: float = 0.03
+    learning_rate: float = 1e-3
+    # L2 penalty on matrices and kernels (biases and norm layers have none)
+    weight_decay: float = 1e-6
 
 
 class SwAV(contrast.Contrastive):
