@@ -15,7 +15,10 @@ from minissl.data.scenes.terrain import fractal_noise, smooth_noise
 
 COVERS = ("water", "trees", "shrub", "grass", "crop", "soil", "sand", "road", "roof", "yard")
 WATER, TREES, SHRUB, GRASS, CROP, SOIL, SAND, ROAD, ROOF, YARD = range(len(COVERS))
+PIXEL = 10.0  # metres
 DETAIL = 2  # map cells per pixel side: roofs and roads are narrower than a pixel of 10 m, and mix with what is beside
+
+Cells = np.ndarray | float  # a number for each cell, or one for all
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Canvas:
     cover: np.ndarray  # index into COVERS, uint8
     state: np.ndarray  # 0 to 1: from a cover's first spectrum to its second (lush to dry, clear to turbid ...)
     height: np.ndarray  # metres above the ground: canopies and roofs
+    plot: np.ndarray  # 0 to 1, a number drawn per field or forest stand: what grows there, and how early
 
     @classmethod
     def empty(cls, size: int) -> "Canvas":
@@ -35,15 +39,14 @@ class Canvas:
         place = ((np.arange(side, dtype=np.float32) + 0.5) / DETAIL - size / 2).astype(np.float32)
         y, x = np.meshgrid(place, place, indexing="ij")
         cover = np.full((side, side), GRASS, dtype=np.uint8)
-        return cls(x, y, cover, np.full_like(x, 0.5), np.zeros_like(x))
+        return cls(x, y, cover, np.full_like(x, 0.5), np.zeros_like(x), np.full_like(x, 0.5))
 
-    def paint(
-        self, where: np.ndarray, cover: int, state: np.ndarray | float = 0.5, height: np.ndarray | float = 0.0
-    ) -> None:
+    def paint(self, where: np.ndarray, cover: int, state: Cells = 0.5, height: Cells = 0.0, plot: Cells = 0.5) -> None:
         """Cover the cells `where`."""
         np.copyto(self.cover, cover, where=where)
         np.copyto(self.state, state, where=where, casting="same_kind")
         np.copyto(self.height, height, where=where, casting="same_kind")
+        np.copyto(self.plot, plot, where=where, casting="same_kind")
 
     def noise(self, rng: np.random.Generator, spacing: float, gain: float = 0.5) -> np.ndarray:
         """Fractal noise whose largest bumps lie about `spacing` pixels apart."""
@@ -66,7 +69,8 @@ def crops(canvas: Canvas, rng: np.random.Generator, where: np.ndarray) -> None:
     width = rng.uniform(6, 16)
     number, border = parcels_in_rows(rng, along, across, width * rng.uniform(1.2, 3), width)
     contrast = rng.uniform(0.5, 1)
-    canvas.paint(where, CROP, np.clip(0.5 + contrast * (number - 0.5) + 0.04 * canvas.fine_noise(rng, 2), 0, 1))
+    stage = np.clip(0.5 + contrast * (number - 0.5) + 0.04 * canvas.fine_noise(rng, 2), 0, 1)
+    canvas.paint(where, CROP, stage, plot=number)
     if rng.random() < 0.5:
         canvas.paint(where & (border < rng.uniform(0.25, 0.5)), GRASS, rng.uniform(0.2, 0.8))
 
@@ -93,7 +97,8 @@ def pasture(canvas: Canvas, rng: np.random.Generator, where: np.ndarray) -> None
     """Pasture: irregular meadows, much alike, behind hedges that have gaps."""
     number, border = irregular_cells(rng, *canvas.warped(rng, 1.5, 10), rng.uniform(8, 17))
     contrast = rng.uniform(0.15, 0.5)
-    canvas.paint(where, GRASS, np.clip(0.5 + contrast * (number - 0.5) + 0.06 * canvas.noise(rng, 6), 0, 1))
+    state = np.clip(0.5 + contrast * (number - 0.5) + 0.06 * canvas.noise(rng, 6), 0, 1)
+    canvas.paint(where, GRASS, state, plot=number)
     hedge = (border < rng.uniform(0.4, 0.7)) & (canvas.fine_noise(rng, 4) > rng.uniform(-1, 0.5))
     canvas.paint(where & hedge, TREES, rng.uniform(0.2, 0.8), 6.0)
 
@@ -103,7 +108,7 @@ def forest(canvas: Canvas, rng: np.random.Generator, where: np.ndarray) -> None:
     number, _ = irregular_cells(rng, *canvas.warped(rng, 2, 8), rng.uniform(9, 20))
     canopy = canvas.fine_noise(rng, rng.uniform(0.8, 1.6))
     state = 0.5 + rng.uniform(0.1, 0.6) * (number - 0.5) + 0.12 * canopy
-    canvas.paint(where, TREES, np.clip(state, 0, 1), 14 + rng.uniform(0.8, 2.5) * canopy)
+    canvas.paint(where, TREES, np.clip(state, 0, 1), 14 + rng.uniform(0.8, 2.5) * canopy, number)
     if rng.random() < 0.5:
         canvas.paint(where & (canvas.noise(rng, 12) > rng.uniform(1.2, 1.8)), GRASS, rng.uniform(0.2, 0.8))
 

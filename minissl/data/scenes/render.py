@@ -5,7 +5,8 @@ Every cover mixes two spectra (lush and dry grass, clear and turbid water, tiled
     ρ(p, λ) = (1 − s(p)) · first(λ) + s(p) · second(λ),      s the cell's state, shifted by the season if it is a plant;
     seen    = gain(λ) · T · light(p) · ρ(p, λ) + haze(λ) + noise.
 
-Gain, haze, light and the spectra themselves differ from place to place whatever its class: colour says little.
+Gain, haze, light and the spectra themselves differ from place to place whatever its class: colour says little. Snow
+lies on the ground, where there is any, and clouds before all of it but the noise.
 """
 
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from minissl.data.scenes.layout import COVERS, CROP, DETAIL, GRASS, SHRUB, TREES, WATER, Canvas
+from minissl.data.scenes.clouds import Clouds
+from minissl.data.scenes.layout import COVERS, CROP, DETAIL, GRASS, PIXEL, SHRUB, TREES, WATER, Canvas
 from minissl.data.scenes.terrain import hillshade
 
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 WAVELENGTHS = np.array([443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1375, 1610, 2190], dtype=np.float32)  # nm
 RED_GREEN_BLUE = (3, 2, 1)
-PIXEL = 10.0  # metres
 
 # Reflectance in the 13 bands, per cover its two spectra. B10 sees water vapour, hardly the ground.
 # fmt: off
@@ -45,6 +46,8 @@ SPECTRA = {
     "yard":  ((.080, .088, .100, .108, .114, .120, .126, .132, .138, .140, .006, .170, .160),
               (.140, .155, .175, .192, .200, .206, .212, .220, .226, .228, .007, .260, .245)),
 }
+# White in the visible, dark in B11 and B12, where ice absorbs: (B3 − B11) / (B3 + B11) > 0.4 tells it from clouds.
+SNOW = np.array((.830, .850, .850, .840, .830, .820, .810, .790, .780, .600, .010, .110, .080), dtype=np.float32)
 # fmt: on
 _SPECTRA = np.array([SPECTRA[cover] for cover in COVERS], dtype=np.float32)  # (covers, 2, bands)
 _IS_PLANT = np.isin(np.arange(len(COVERS)), (TREES, SHRUB, GRASS, CROP)).astype(np.float32)
@@ -66,19 +69,29 @@ class Sky:
     noise: float  # deviation of the sensor's noise, as reflectance
 
 
-def draw_sky(rng: np.random.Generator, latitude: float, sun: Sun = "orbit") -> Sky:
-    """The sky over a place (latitude in degrees) at half past ten on a random day, as Sentinel-2 passes.
+def summer(day: np.ndarray) -> np.ndarray:
+    """1 in mid July, −1 half a year from it."""
+    return np.cos(2 * np.pi * (day - 195) / 365)
 
-    sun: its azimuth, as it is at that hour ("orbit"), always south-east ("fixed"), or any at all ("random").
-    """
-    day = rng.uniform(0, 365)
-    season = np.cos(2 * np.pi * (day - 195) / 365)  # 1 in mid July, −1 in mid January
-    declination, hour, phi = np.radians(23.4) * season, np.radians(-22.5), np.radians(latitude)
+
+def sun_position(day: float, latitude: float) -> tuple[float, float]:
+    """Azimuth and elevation (radians) at half past ten; below 20 degrees nobody takes pictures, and there it stays."""
+    declination, hour, phi = np.radians(23.4) * summer(np.asarray(day)), np.radians(-22.5), np.radians(latitude)
     height = np.sin(phi) * np.sin(declination) + np.cos(phi) * np.cos(declination) * np.cos(hour)
     elevation = max(float(np.arcsin(height)), np.radians(20))
     east, north = -np.sin(hour) * np.cos(declination), np.sin(declination) - height * np.sin(phi)
-    azimuth = float(np.arctan2(east * np.cos(phi), north))
-    growth = season * np.tanh(latitude / 20)  # the southern summer is the northern winter; the tropics stay green
+    return float(np.arctan2(east * np.cos(phi), north)), elevation
+
+
+def draw_sky(rng: np.random.Generator, latitude: float, sun: Sun = "orbit", day: float | None = None) -> Sky:
+    """The sky over a place (latitude in degrees) at half past ten, as Sentinel-2 passes, on a random or the given day.
+
+    sun: its azimuth, as it is at that hour ("orbit"), always south-east ("fixed"), or any at all ("random").
+    """
+    random_day = rng.uniform(0, 365)
+    day = random_day if day is None else day
+    azimuth, elevation = sun_position(day, latitude)
+    growth = summer(np.asarray(day)) * np.tanh(latitude / 20)  # the south is half a year late; the tropics stay green
     haze = rng.uniform(0, 0.04) * (490 / WAVELENGTHS) ** rng.uniform(0.5, 2.5)
     if sun != "orbit":
         # A generator of its own: everything else about the sky stays as it is under another sun.
@@ -114,18 +127,29 @@ def reflectance(
     sky: Sky,
     rng: np.random.Generator,
     bands: tuple[int, ...] = tuple(range(len(BANDS))),
+    snow: np.ndarray | None = None,
+    clouds: Clouds | None = None,
 ) -> np.ndarray:
-    """The reflectance at the top of the atmosphere, (size, size, bands) float32, of a map on its relief (metres)."""
+    """The reflectance at the top of the atmosphere, (size, size, bands) float32, of a map on its relief (metres).
+
+    snow: the share of each cell that lies under it, (side, side), 0 to 1.
+    """
     chosen = list(bands)
     first, second = spectra[:, 0, chosen], spectra[:, 1, chosen]
     state = np.clip(canvas.state + np.float32(sky.dryness) * _IS_PLANT[canvas.cover], 0, 1)[..., None]
     ground = (
         first.take(canvas.cover, axis=0) + (second - first).take(canvas.cover, axis=0) * state
     )  # (side, side, bands)
+    if snow is not None:
+        ground += snow[..., None] * (SNOW[chosen] - ground)
     light = hillshade(relief + canvas.height, PIXEL / DETAIL, sky.azimuth, sky.elevation)
     light[canvas.cover == WATER] = 1  # water is level, whatever the hills around it do
     seen = average_cells(ground * light[..., None])  # (size, size, bands)
+    if clouds is not None:
+        seen *= clouds.light[..., None]
     seen = seen * (sky.gain[chosen] * np.float32(sky.transmission)) + sky.haze[chosen]
+    if clouds is not None:
+        seen += clouds.opacity[..., None] * (clouds.white[chosen] - seen)
     return seen + np.float32(sky.noise) * rng.standard_normal(seen.shape, dtype=np.float32)
 
 

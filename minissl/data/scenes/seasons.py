@@ -1,34 +1,27 @@
-"""One pixel through a year: what covers the ground, told by how its spectrum changes.
+"""The year: how plants, ground and snow change with the day, by what grows there and where on Earth it is.
 
-Maize and wheat are the same green on their best day, and a broadleaf wood in winter looks much like a conifer one: it
-is WHEN a place is green that tells what grows there. Each place has its own onset of spring, soils and species, part of
-its pixel belongs to a neighbour, and each date has its own light, haze and clouds, so that no single date suffices.
+    state(day)           0 to 1, from a cover's first spectrum (lush, leafy) to its second (dry, bare), by land cover
+    temperature(day)     27 − 0.007·φ² + 0.24·|φ|·summer(day) − 6.5·height/1000 °C at latitude φ (degrees)
+    snow                 where it freezes, give or take the weather; in patches, and the colder the fuller
 
-    state(day)     0 to 1, from a cover's first spectrum (lush, leafy) to its second (dry, bare), by land cover
-    ground(day)    (1 − state)·first + state·second, a share of it from the neighbour
-    seen(day)      gain · transmission · ground + haze, and through a cloud of opacity o: (1 − o)·seen + o·white
+Every field has its own crop and its own onset of spring, every place its own woods, lateness and drought. Latitude
+shortens the growing season toward the poles and lets broadleaf woods of the tropics keep their leaves. The temperature
+is a rough fit to the means by latitude over land: 27 °C on the equator, at 50 degrees −3 °C in winter and 21 in summer.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minissl.data.dataset import DataSet
-from minissl.data.scenes.layout import COVERS
-from minissl.data.scenes.render import BANDS, draw_sky, local_spectra
-
-CLOUDY = 0.3  # of all dates
-_SERIES = 11  # the random stream of a place, apart from those of `scenes.generate`
+from minissl.data.scenes.layout import COVERS, CROP, DETAIL, GRASS, ROAD, ROOF, SHRUB, TREES, WATER, YARD, Canvas
+from minissl.data.scenes.render import summer
+from minissl.data.scenes.terrain import fractal_noise
 
 
 def between(day: np.ndarray, start: float, end: float, width: float = 9.0) -> np.ndarray:
     """0 before the day `start`, 1 after it, and 0 again after `end`, each change taking some 4 widths (days)."""
     return 1 / (1 + np.exp(-np.clip((day - start) / width, -50, 50))) / (1 + np.exp((day - end) / width))
-
-
-def summer(day: np.ndarray) -> np.ndarray:
-    """1 at the height of the growing season, −1 half a year from it."""
-    return np.cos(2 * np.pi * (day - 195) / 365)
 
 
 # Land cover -> the covers of which one is chosen, and the state of plants and ground by day, 0 being midwinter.
@@ -43,56 +36,85 @@ YEARS: dict[str, tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = {
     "built-up": (("road", "roof", "yard"), lambda day: np.full_like(day, 0.5)),
 }
 LAND_COVER = tuple(YEARS)
+WINTER_CROP, GRASSLAND, BROADLEAF, CONIFER = (
+    LAND_COVER.index(name) for name in ("winter crop", "grassland", "broadleaf forest", "conifer forest")
+)
+
+_KINDS = {cover: kind for kind, (covers, _) in enumerate(YEARS.values()) for cover in covers}
+_KIND = np.array([_KINDS.get(cover, CONIFER) for cover in COVERS], dtype=np.uint8)  # heath is evergreen, too
+_OWN = np.where(np.isin(np.arange(len(COVERS)), (TREES, SHRUB, GRASS, CROP)), np.float32(0.6), np.float32(1))
+# How much of each cover a deep snow hides: it falls through a canopy, and streets are cleared.
+_HIDDEN = np.ones(len(COVERS), dtype=np.float32)
+_HIDDEN[[WATER, TREES, SHRUB, ROAD, ROOF, YARD]] = 0, 0.35, 0.7, 0.2, 0.9, 0.5
 
 
-def pixel_series(count: int, dates: int = 24, seed: int = 0) -> DataSet:
-    """A year of `count` places of the world `seed`, as a data set; place i is the same however many are asked for.
+@dataclass
+class Climate:
+    """What a place's year is like."""
 
-    images    (N, dates, 1, 13) float32  reflectance in 13 bands, in [0, 1], date by date from midwinter of the place
-    labels    (N,)              int64    index into LAND_COVER
-    location  (N, 2)            float32  latitude and longitude, degrees
-    part      (N,)              uint8    0 train, 1 validation, 2 test: about 70, 10 and 20%
-
-    Dates are evenly spaced but for some days. Raises ValueError for fewer than one place or date, or a negative seed.
-    """
-    if min(count, dates) < 1 or seed < 0:
-        raise ValueError(
-            f"pixel_series: expected a place and a date at least, and a seed of 0 or more, "
-            f"got {count} places, {dates} dates and seed {seed}"
-        )
-    arrays: dict[str, np.ndarray] = {
-        "images": np.empty((count, dates, 1, len(BANDS)), np.float32),
-        "labels": np.empty(count, np.int64),
-        "location": np.empty((count, 2), np.float32),
-        "part": np.empty(count, np.uint8),
-    }
-    for i in range(count):
-        rng = np.random.default_rng((seed, i, _SERIES))
-        label, neighbour = rng.integers(len(LAND_COVER), size=2)
-        arrays["labels"][i] = label
-        arrays["part"][i] = np.searchsorted((0.7, 0.8), rng.random(), side="right")
-        arrays["location"][i] = latitude, _ = rng.uniform(-55, 65), rng.uniform(-180, 180)
-        day = (np.arange(dates) + 0.5 + rng.uniform(-0.3, 0.3, dates)) * 365 / dates
-        spring = rng.normal(0, 25)  # days by which the place's year is late
-        spectra, share = local_spectra(rng), rng.uniform(0, 0.35)
-        ground = (1 - share) * surface(LAND_COVER[label], day - spring, spectra, rng)
-        ground += share * surface(LAND_COVER[neighbour], day - spring, spectra, rng)
-        arrays["images"][i, :, 0] = np.clip([look(row, latitude, rng) for row in ground], 0, 1)
-    return DataSet(arrays, LAND_COVER, "pixel series")
+    latitude: float  # degrees
+    altitude: float  # metres
+    late: float  # days by which its spring is late
+    conifers: float  # share of its forest stands
+    winter_crops: float  # share of its fields that are sown in autumn
+    drought: float  # how far grass dries out at the end of the summer
 
 
-def surface(land_cover: str, day: np.ndarray, spectra: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Reflectance of the ground, (dates, bands), on these days (dates,)."""
-    covers, state = YEARS[land_cover]
-    first, second = spectra[COVERS.index(covers[rng.integers(len(covers))])]  # (bands,) each
-    drier = rng.uniform(-0.2, 0.2) + rng.normal(0, 0.05, len(day))  # this place, and the weather before each date
-    s = np.clip(state(day) + drier, 0, 1)[:, None]
-    return first + (second - first) * s
+def draw_climate(rng: np.random.Generator, latitude: float, ruggedness: float) -> Climate:
+    """The climate of a place; rugged places (metres of relief) lie higher, and the far north has conifers."""
+    north = np.clip((abs(latitude) - 45) / 30, -0.3, 0.6)
+    dry = np.exp(-(((abs(latitude) - 38) / 14) ** 2))  # driest about the latitude of the Mediterranean
+    return Climate(
+        latitude=latitude,
+        altitude=ruggedness * rng.uniform(5, 60),
+        late=rng.normal(0, 8),
+        conifers=float(np.clip(rng.uniform(-0.3, 1.3) + north, 0, 1)),
+        winter_crops=rng.uniform(0.25, 0.75),
+        drought=rng.uniform(0.2, 0.7) * dry,
+    )
 
 
-def look(ground: np.ndarray, latitude: float, rng: np.random.Generator) -> np.ndarray:
-    """What the satellite sees of the ground (bands,) at one date, perhaps through a cloud."""
-    sky = draw_sky(rng, latitude)
-    seen = ground * sky.gain * sky.transmission + sky.haze + sky.noise * rng.standard_normal(len(ground))
-    opacity = rng.uniform(0.2, 1) if rng.random() < CLOUDY else 0.0
-    return (1 - opacity) * seen + opacity * rng.uniform(0.35, 0.75)
+def own_day(climate: Climate, day: float | np.ndarray) -> np.ndarray:
+    """A calendar day in the place's own year: 0 is midwinter, and the growing season is shorter toward the poles."""
+    south = 182.5 if climate.latitude < 0 else 0.0
+    from_summer = (day + south - climate.late - 195 + 182.5) % 365 - 182.5
+    return 195 + from_summer * np.clip(1 + 0.015 * (abs(climate.latitude) - 45), 0.7, 1.3)
+
+
+def temperature(climate: Climate, day: float, height: np.ndarray | float = 0.0) -> np.ndarray:
+    """Celsius on a calendar day, `height` metres above the place's altitude."""
+    phi = abs(climate.latitude)
+    warmth = summer(np.asarray(day + (182.5 if climate.latitude < 0 else 0.0)))
+    return 27 - 0.007 * phi**2 + 0.24 * phi * warmth - 0.0065 * (climate.altitude + height)
+
+
+def dressed(canvas: Canvas, climate: Climate, day: float) -> Canvas:
+    """The map as it stands on a calendar day: each cell's state follows its land cover through the year."""
+    kind = _KIND[canvas.cover]
+    kind[(canvas.cover == CROP) & (canvas.plot < climate.winter_crops)] = WINTER_CROP
+    kind[(canvas.cover == TREES) & (canvas.plot >= climate.conifers)] = BROADLEAF
+    days = own_day(climate, day - 30 * (canvas.plot * 7 % 1 - 0.5))  # a field's or stand's own lateness
+    # 0.6 of a plant's own state and 0.7 of its year: no season hides the borders of fields and the texture of woods.
+    state = 0.5 + _OWN[canvas.cover] * (canvas.state - 0.5)
+    for k in np.unique(kind):
+        where = kind == k
+        year = YEARS[LAND_COVER[k]][1](days[where])
+        if k == BROADLEAF:
+            year = year * np.tanh(abs(climate.latitude) / 20)  # the tropics keep their leaves
+        elif k == GRASSLAND:
+            year = year + climate.drought * between(days[where], 205, 275)
+        state[where] += (0.7 if k <= CONIFER else 1.0) * (year - 0.5)
+    return replace(canvas, state=np.clip(state, 0, 1))
+
+
+def snow_cover(
+    canvas: Canvas, relief: np.ndarray, climate: Climate, day: float, rng: np.random.Generator
+) -> np.ndarray | None:
+    """The share of each cell under snow, (side, side); None where it is too warm for any. Lakes freeze below −8 °C."""
+    warmth = temperature(climate, day, relief) + rng.uniform(-3, 3)  # the weather of these weeks
+    if warmth.min() >= 0:
+        return None
+    drifts = fractal_noise(rng, len(relief), 8 * DETAIL) + 2 * (canvas.plot * 5 % 1 - 0.5)  # and field by field
+    depth = np.clip(-warmth / 6 * (1 + 0.5 * drifts), 0, 1).astype(np.float32)
+    ice = (canvas.cover == WATER) & (warmth < -8)
+    return depth * np.where(ice, np.float32(0.9), _HIDDEN[canvas.cover])
