@@ -29,7 +29,7 @@ ROOMS = {
     "viz": 7,
 }
 WITHOUT_NUMPY = {"ops", "nn", "losses", "augment", "models", "optim"}
-ON_ARRAYS_ONLY = {"augment": {"augment", "backend", "random"}, "data": {"data", "backend", "random"}}
+ON_ARRAYS_ONLY = {"augment": {"augment", "backend", "random"}, "data": {"data", "augment", "backend", "random"}}
 
 
 def name(path: Path) -> str:

@@ -5,18 +5,17 @@ are known; the second decodes. A file that doesn't fit is never repaired in sile
 all such files with a remedy for each, or skipped, counted and listed.
 """
 
-import logging
 import os
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from minissl.data.badfiles import BadFile, close_gaps, common, each, pixels, settle
 from minissl.data.dataset import MEMORY_LIMIT, DataSet, allocate
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2")
@@ -24,17 +23,6 @@ LAYOUT = "PATH/<class>/image.jpg, PATH/{train,validation,test}/<class>/image.jpg
 PART_FOLDERS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}  # folder name -> index into PARTS
 MAX_PIXELS = 50_000_000
 KINDS = {"L": "grey", "P": "palette", "1": "1-bit", "RGBA": "transparent RGB", "LA": "transparent grey"}
-
-logger = logging.getLogger("minissl.data")
-Result = TypeVar("Result")
-
-
-class BadFile(ValueError):
-    """A file or class folder that cannot be used: its `path`, and why, and what to do about it."""
-
-    def __init__(self, path: Path, reason: str, remedy: str) -> None:
-        super().__init__(f"{path}: {reason}; {remedy}")
-        self.path = path
 
 
 class Found(NamedTuple):
@@ -76,11 +64,11 @@ def read_folder(
     root = Path(path).expanduser()
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
-    found, bad = _find(root)
+    found, bad = find_images(root)
     with warnings.catch_warnings(), ThreadPoolExecutor(max(workers, 1)) as pool:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        headers = _each(pool, lambda entry: _read_header(entry.path, max_pixels), found, bad)
-        channels = len(_common((header.mode for header in headers.values()), "RGB"))  # 1 for "L", grey
+        headers = each(pool, lambda entry: _read_header(entry.path, max_pixels), found, bad)
+        channels = len(common((header.mode for header in headers.values()), "RGB"))  # 1 for "L", grey
         rows = {entry: row for row, entry in enumerate(_alike(headers, bad))}
         images = allocate((len(rows), size, size, channels), np.dtype(np.uint8), memory_limit)
 
@@ -88,30 +76,33 @@ def read_folder(
             images[rows[entry]] = _decode(entry.path, size).reshape(size, size, channels)
             return rows[entry]
 
-        decoded = _each(pool, decode, rows, bad)
+        decoded = each(pool, decode, rows, bad)
 
-    bad.sort(key=lambda error: error.path)
-    if bad and not skip_bad_files:
-        raise ValueError(_listed(bad, len(found), root)) from bad[0]
-    if not decoded:
-        raise ValueError(f"{root}: no image is left after skipping {len(bad)} bad files, the first: {bad[0]}")
-    if bad:
-        logger.warning("%s: skipped %d bad files\n  %s", root, len(bad), "\n  ".join(map(str, bad)))
-    for new, old in enumerate(decoded.values()):  # close the gaps of undecodable files, in place: memory may be short
-        if new != old:
-            images[new] = images[old]
+    skipped = settle(bad, root, len(found), len(decoded), "image", skip_bad_files)
+    images = close_gaps(images, list(decoded.values()))
+    arrays = {"images": images, "path": np.array([relative(entry.path, root) for entry in decoded])}
+    arrays |= labels_and_parts(list(decoded))
+    classes = class_names(decoded)
+    return DataSet(arrays, classes, root.resolve().name, skipped)
 
-    arrays = {"images": images[: len(decoded)], "path": np.array([_relative(entry.path, root) for entry in decoded])}
-    classes = sorted({entry.class_name for entry in decoded if entry.class_name is not None})
-    if classes:
+
+def class_names(entries: Iterable[Found]) -> tuple[str, ...]:
+    """The sorted names of the class folders, if there are any."""
+    return tuple(sorted({entry.class_name for entry in entries if entry.class_name is not None}))
+
+
+def labels_and_parts(entries: Sequence[Found]) -> dict[str, np.ndarray]:
+    """What the folders tell: "labels", (N,) int64 into `class_names`, and "part", (N,) uint8, each only if known."""
+    arrays = {}
+    if classes := class_names(entries):
         labels = {name: label for label, name in enumerate(classes)}
-        arrays["labels"] = np.array([labels[entry.class_name or ""] for entry in decoded], np.int64)
-    if found[0].part is not None:
-        arrays["part"] = np.array([entry.part for entry in decoded], np.uint8)
-    return DataSet(arrays, tuple(classes), root.resolve().name, [str(error) for error in bad])
+        arrays["labels"] = np.array([labels[entry.class_name or ""] for entry in entries], np.int64)
+    if entries[0].part is not None:
+        arrays["part"] = np.array([entry.part for entry in entries], np.uint8)
+    return arrays
 
 
-def _find(root: Path) -> tuple[list[Found], list[BadFile]]:
+def find_images(root: Path) -> tuple[list[Found], list[BadFile]]:
     """All image files below `root`, in the order of their paths, and what doesn't fit the layout."""
     if not root.is_dir():
         raise ValueError(f"{root} is {'a file' if root.exists() else 'not there'}; expected a folder: {LAYOUT}")
@@ -168,7 +159,9 @@ def _read_header(path: Path, max_pixels: int) -> Header:
     except Exception as error:  # decoders raise nearly anything on bytes they don't expect
         raise BadFile(path, f"not a readable image ({error})", "download it again, or remove it") from error
     if size[0] * size[1] > max_pixels:
-        raise BadFile(path, f"too large an image ({_pixels(size)}, at most {max_pixels:,} in all)", "cut it into tiles")
+        raise BadFile(
+            path, f"too large an image ({pixels(*size[::-1])}, at most {max_pixels:,} in all)", "cut it into tiles"
+        )
     if ";16" in mode + stored or mode in ("I", "F"):
         raise BadFile(path, "a 16-bit (or deeper) image", "scale its values to 0..255 and convert it to 8-bit RGB")
     if mode not in ("RGB", "L"):
@@ -178,15 +171,15 @@ def _read_header(path: Path, max_pixels: int) -> Header:
 
 def _alike(headers: dict[Found, Header], bad: list[BadFile]) -> list[Found]:
     """The entries that are of the most common mode and size; the others are appended to `bad`."""
-    mode = _common((header.mode for header in headers.values()), "RGB")
-    size = _common((header.size for header in headers.values()), (0, 0))
+    mode = common((header.mode for header in headers.values()), "RGB")
+    size = common((header.size for header in headers.values()), (0, 0))
     kind, alike = KINDS.get(mode, mode), []
     for entry, header in headers.items():
         if header.mode != mode:
             reason = f"expected {kind} like the others, got {KINDS.get(header.mode, header.mode)}"
             bad.append(BadFile(entry.path, reason, f"convert it to 8-bit {kind}"))
         elif header.size != size:
-            reason = f"expected {_pixels(size)} like the others, got {_pixels(header.size)}"
+            reason = f"expected {pixels(*size[::-1])} like the others, got {pixels(*header.size[::-1])}"
             bad.append(BadFile(entry.path, reason, "resize or crop it, or remove it"))
         else:
             alike.append(entry)
@@ -206,34 +199,5 @@ def _decode(path: Path, size: int) -> np.ndarray:
         raise BadFile(path, f"a truncated or corrupt image ({error})", "download it again, or remove it") from error
 
 
-def _each(
-    pool: ThreadPoolExecutor, function: Callable[[Found], Result], entries: Iterable[Found], bad: list[BadFile]
-) -> dict[Found, Result]:
-    """The function's result for every entry; a BadFile is appended to `bad`, so that it doesn't hide the next one."""
-    futures = {entry: pool.submit(function, entry) for entry in entries}
-    results = {}
-    for entry, future in futures.items():
-        try:
-            results[entry] = future.result()
-        except BadFile as error:
-            bad.append(error)
-    return results
-
-
-def _listed(bad: list[BadFile], count: int, root: Path, most: int = 10) -> str:
-    lines = [f"{len(bad)} bad files among the {count} images of {root}:", *map(str, bad[:most])]
-    more = [f"and {len(bad) - most} more"] if len(bad) > most else []
-    return "\n  ".join([*lines, *more]) + "\nmend them as said, or skip them: --skip-bad-files (skip_bad_files=True)"
-
-
-def _common(values: Iterable[Result], otherwise: Result) -> Result:
-    """The most common value (on a tie, the first such)."""
-    return (Counter(values).most_common(1) or [(otherwise, 0)])[0][0]
-
-
-def _pixels(size: tuple[int, int]) -> str:
-    return f"{size[1]}x{size[0]} pixels (H x W)"
-
-
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()

@@ -5,32 +5,49 @@
     data/images.npy, data/labels.npy, ...                                                 memory-mapped
 
 Arrays of strings hold names: "classes" those of labels, "tags" of the columns of multi_labels, "bands" of channels.
-Nothing is resized or converted.
+Nothing is resized or converted, unless it is asked for: files whose arrays have other names, or hold Sentinel-2's
+digital numbers, are opened with
+
+    read_stack("scenes.npz", names={"images": "s2l1c", "sar": "s1_db", "masks": "lulc", "path": "ids"}, scale=10_000)
 """
 
 import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from minissl.data.dataset import PARTS, DataSet
+from minissl.data.dataset import PARTS, DataSet, allocate
+from minissl.data.rasters.patches import BANDS
 
 NAMES = ("classes", "tags", "bands")  # attributes of a DataSet
+SAY_WHICH = (
+    "say which array is which: read_stack(path, names={'images': 's2'}), open_data(path, options={'names': ...})"
+)
 REMEDY = "save plain arrays: np.savez(path, images=images, labels=labels) with images (N, H, W, C)"
 
 
-def read_stack(path: str | os.PathLike[str]) -> DataSet:
+def read_stack(
+    path: str | os.PathLike[str],
+    names: Mapping[str, str] | None = None,
+    scale: float | None = None,
+    bands: Sequence[str] = (),
+) -> DataSet:
     """Read a .npz, a .npy or a folder of .npy files as a DataSet.
+
+    names   a data set's name for an array: its name in the file; then only these are read
+    scale   what "images" and "seasons" are divided by, 10,000 for Sentinel-2, then clipped to [0, 1], float32
+    bands   the names of the channels, where the file doesn't hold them; 13 of scaled images are Sentinel-2's
 
     Raises ValueError, naming the file and the remedy, for a path that is none of these, for unreadable, pickled or
     object arrays, images that are not (N, H, W, C) numbers, labels or parts that are not whole numbers in range, and
     arrays of different lengths.
     """
     path = Path(path).expanduser()
-    if path.is_dir() and (path / "images.npy").is_file():
+    if path.is_dir() and (names or (path / "images.npy").is_file()):
         arrays = {
             key: array for file in sorted(path.glob("[!.]*.npy")) for key, array in _load(file, file.stem).items()
         }
@@ -38,11 +55,19 @@ def read_stack(path: str | os.PathLike[str]) -> DataSet:
         arrays = _load(path)
     else:
         raise ValueError(f"{path} is no stack; expected a .npz, a .npy, or a folder that holds images.npy")
-    classes, tags, bands = (tuple(map(str, arrays.pop(names, ()))) for names in NAMES)
+    if names:
+        arrays = _renamed(path, arrays, names)
+    elif "images" not in arrays:
+        raise ValueError(f"{path} needs an array 'images', got {_shapes(arrays)}; {SAY_WHICH}; or {REMEDY}")
+    for key in ("images", "seasons"):
+        if scale and key in arrays:
+            arrays[key] = _scaled(arrays[key], scale)
+            bands = bands or (BANDS if arrays[key].shape[-1] == len(BANDS) else ())
+    classes, tags, own_bands = (tuple(map(str, arrays.pop(names, ()))) for names in NAMES)
     for key, array in arrays.items():
         _check(f"{path}, array {key!r}", key, array, len(classes))
     try:
-        return DataSet(arrays, classes, path.stem, tags=tags, bands=bands)
+        return DataSet(arrays, classes, path.stem, tags=tags, bands=own_bands or tuple(bands))
     except ValueError as error:
         raise ValueError(f"{path}: {error}; {REMEDY}") from error
 
@@ -68,6 +93,24 @@ def write_stack(dataset: DataSet, folder: str | os.PathLike[str]) -> None:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def _renamed(path: Path, arrays: dict[str, np.ndarray], names: Mapping[str, str]) -> dict[str, np.ndarray]:
+    if missing := sorted(set(names.values()) - arrays.keys()):
+        raise ValueError(f"{path} has no array {', '.join(map(repr, missing))}, but {_shapes(arrays)}; correct `names`")
+    return {key: arrays[name] for key, name in names.items()}
+
+
+def _shapes(arrays: dict[str, np.ndarray]) -> str:
+    return ", ".join(f"{key!r} {array.dtype} {array.shape}" for key, array in sorted(arrays.items()))
+
+
+def _scaled(array: np.ndarray, scale: float) -> np.ndarray:
+    """In blocks, and onto a file where memory is short."""
+    scaled = allocate(array.shape, np.dtype(np.float32))
+    for start in range(0, len(array), 64):
+        scaled[start : start + 64] = (array[start : start + 64] / np.float32(scale)).clip(0, 1)
+    return scaled
 
 
 def _load(path: Path, key: str = "images") -> dict[str, np.ndarray]:

@@ -83,3 +83,27 @@ def test_unreadable_files_are_named(tmp_path):
         read_stack(tmp_path / "pickled.npy")
     with pytest.raises(ValueError, match=r"nowhere\.npz is no stack; expected a \.npz"):
         read_stack(tmp_path / "nowhere.npz")
+
+
+def test_other_names_and_digital_numbers_are_opened_when_told(tmp_path):
+    numbers = np.random.default_rng(0).integers(0, 12000, (3, 4, 4, 13)).astype(np.int16)
+    cover = np.ones((3, 4, 4), np.uint8)
+    np.savez(tmp_path / "set.npz", s2l1c=numbers, lulc=cover, dem=cover)
+    with pytest.raises(
+        ValueError, match=r"'images', got 'dem' uint8 \(3, 4, 4\), .*'s2l1c' int16 .*names={'images': 's2'}"
+    ):
+        read_stack(tmp_path / "set.npz")
+    data = read_stack(tmp_path / "set.npz", names={"images": "s2l1c", "masks": "lulc"}, scale=10_000)
+    assert sorted(data.arrays) == ["images", "masks"]
+    np.testing.assert_allclose(data["images"], np.clip(numbers / 1e4, 0, 1), rtol=1e-6)
+    assert data["images"].dtype == np.float32
+    assert (data.bands[0], data.bands[8], len(data.bands)) == ("B1", "B8A", 13)
+    with pytest.raises(ValueError, match=r"has no array 's2', but 'dem'.*correct `names`"):
+        read_stack(tmp_path / "set.npz", names={"images": "s2"})
+
+
+def test_a_folder_of_other_names_and_bands_of_its_own(tmp_path):
+    np.save(tmp_path / "optical.npy", IMAGES)
+    data = read_stack(tmp_path, names={"images": "optical"}, bands=("B4", "B8"))
+    assert data.bands == ("B4", "B8")
+    assert isinstance(data["images"], np.memmap)
