@@ -2,6 +2,8 @@
 
     python -m reference league                             the pretext tasks on scenes, three seeds each
     python -m reference league --part contrastive          the contrastive frameworks
+    python -m reference league --part seasons              SeCo and what it builds on
+    python -m reference league --part sensors              Sentinel-1 and Sentinel-2, and what few labels can do
     python -m reference league --data PATH                 the same on a folder of images
     python -m reference league --only rotation --seeds 0   some of it
 
@@ -30,7 +32,7 @@ from tqdm import tqdm
 
 from reference.chapters import find
 from reference.settings import DEFAULT_BACKEND
-from reference.transfer import percent
+from reference.transfer import SUFFIXES, TARGETS, percent
 
 TEN = {"epochs": 10}  # of two views: as many images as 20 of one
 # What grows with the images, and its length in those of 64 pixels
@@ -86,6 +88,22 @@ PARTS: dict[str, tuple[Entry, ...]] = {
         Entry("true negatives (labels)", "negatives", TEN | {"negatives": "true"}, knows_labels=True),
         Entry("SupCon (labels)", "supcon", TEN, knows_labels=True),
     ),
+    "seasons": (
+        Entry("MoCo v2", "seco", TEN | {"keys": "augmented"}, baselines=("random", "supervised")),
+        Entry("MoCo v2 + TP", "seco", TEN | {"keys": "temporal"}),
+        Entry("SeCo", "seco", TEN),
+    ),
+    "sensors": tuple(
+        Entry(title, "sar_optical", TEN | {"sees": sees}, baselines=(f"{title}, random", f"{title}, supervised"))
+        for title, sees in (("S1", "s1"), ("S2", "s2"), ("early fusion", "early"), ("late fusion", "late"))
+    ),
+}
+# What is asked in a part where nothing else is said: parts of labels and of masks, and scores
+ASKED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "pretext": {"labels": (0.1,), "segment": (1.0,), "scores": ("accuracy",)},
+    "contrastive": {"labels": (0.1,), "segment": (1.0,), "scores": ("accuracy",)},
+    "seasons": {"labels": (0.1, 1.0), "segment": (), "scores": ("accuracy", "mAP")},
+    "sensors": {"labels": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0), "segment": (0.1, 1.0), "scores": ("accuracy",)},
 }
 
 
@@ -94,7 +112,7 @@ class League:
     """Who plays, on what, and for how long."""
 
     # Which chapters
-    part: Literal["pretext", "contrastive"] = "pretext"
+    part: Literal["pretext", "contrastive", "seasons", "sensors"] = "pretext"
     # Only these of them
     only: tuple[str, ...] = ()
     # Each chapter runs once under each of these
@@ -107,10 +125,13 @@ class League:
     image_size: int = 64
     # Times the default epochs of every chapter
     budget: float = 1.0
-    # Parts of the labels on which encoder and classifier are fine-tuned
-    labels: tuple[float, ...] = (0.1,)
-    # Parts of the masks from which segmentation is learned, where the data have masks
-    segment: tuple[float, ...] = (1.0,)
+    # Parts of the labels on which encoder and classifier are fine-tuned, and if several also linear probes; by default
+    # 0.1, of seasons 0.1 1.0, of sensors six
+    labels: tuple[float, ...] | None = None
+    # Parts of the masks from which segmentation is learned, where the data have masks; by default 1.0, of seasons none
+    segment: tuple[float, ...] | None = None
+    # Accuracy of an image's class, mean average precision of several labels; by default accuracy, of seasons both
+    scores: tuple[Literal["accuracy", "mAP"], ...] | None = None
     # What of the encoder stands still in fine-tuning and segmentation: none, all, or all up to a stage
     freeze: str = "none"
     # Epochs of both
@@ -123,6 +144,9 @@ class League:
     out: Path | None = None
 
     def __post_init__(self) -> None:
+        for key, value in ASKED[self.part].items():
+            if getattr(self, key) is None:
+                setattr(self, key, value)
         known = {entry.chapter for entry in PARTS[self.part]}
         if strangers := set(self.only) - known:
             raise ValueError(f"--only: expected chapters among {', '.join(sorted(known))}, got {', '.join(strangers)}")
@@ -216,9 +240,10 @@ def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
             "seed": seed,
             "epochs": max(1, round(league.budget * epochs)),
             "baselines": entry.baselines is not None,
-            "layer_probes": True,
+            "layer_probes": league.part in ("pretext", "contrastive"),
             "labels": () if entry.knows_labels else league.labels,
             "segment": league.segment,
+            "scores": league.scores,
             "freeze": league.freeze,
             "fine_tune_epochs": league.fine_tune_epochs,
             "backend": league.backend,
@@ -270,12 +295,22 @@ def table(league: League) -> str:
 def figures(league: League, results: dict[str, Any], origin: str) -> dict[str, float]:
     """The league's columns from what one run found, for one of its encoders."""
     probes = results.get("probes", {})
+    parts = list(map(percent, league.labels or ()))
+    suffixes = [SUFFIXES[TARGETS[score]] for score in league.scores or ()]
     columns = {"linear probe": probes.get("linear", {}), "kNN": probes.get("knn", {})}
     if "layers" in results:
         columns["best layer"] = results["layers"]["best"]
-    for part in map(percent, league.labels):
-        columns[f"fine-tuned, {part} of labels"] = results.get("fine_tuning", {}).get(part, {})
-    for part in map(percent, league.segment):
+    if len(parts) > 1:
+        columns = {
+            f"linear probe, {part}{suffix}": probes.get(f"linear, {part}{suffix}".replace(", 100%", ""), {})
+            for suffix in suffixes
+            for part in parts
+        }
+    for suffix in suffixes:
+        for part in parts:
+            name = f"fine-tuned, {part} of labels{suffix}"
+            columns[name] = results.get("fine_tuning", {}).get(part + suffix, {})
+    for part in map(percent, league.segment or ()):
         columns[f"segmentation mIoU, {part} of masks"] = (
             results.get("segmentation", {}).get(part, {}).get("mean IoU", {})
         )

@@ -1,4 +1,4 @@
-"""Every contrastive chapter at its smallest, in every variant with state or views of its own, for their tests."""
+"""Every contrastive chapter, also of earth observation, at its smallest, in all variants, for their tests."""
 
 import importlib
 from functools import cache
@@ -12,6 +12,7 @@ from minissl.data import DataSet, scenes
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
 from reference import captions, contrast, makers, pictures
+from reference.earth.sar_optical import joined
 from reference.method import Inputs, build
 from reference.trainer import make_optimizer
 
@@ -33,6 +34,12 @@ CASES: dict[str, dict[str, Any]] = {  # the chapter's module, and what tells its
     "moco 1": QUEUE | {"version": 1},
     "moco 2": QUEUE | {"version": 2},
     "moco 3": HEAD | {"version": 3, "features": 16, "depth": 2, "heads": 2, "hidden": 16, "patch": 4},
+    "sar_optical": HEAD,
+    "sar_optical early": HEAD | {"sees": "early"},
+    "sar_optical s1": HEAD | {"sees": "s1"},
+    "sar_optical s2 swin": HEAD | {"sees": "s2", "backbone": "swin", "swin_width": 3, "same_sensor_negatives": False},
+    "seco": QUEUE,
+    "seco temporal": QUEUE | {"keys": "temporal"},
     "negatives": HEAD | {"negatives": "true"},
     "positives": MADE | {"positives": "season"},
     "positives selfaugment": MADE | {"positives": "selfaugment", "scenes": 16},
@@ -46,19 +53,28 @@ CASES: dict[str, dict[str, Any]] = {  # the chapter's module, and what tells its
 
 def find(module: str) -> type[contrast.Contrastive]:
     """The class of a chapter, as the command finds it, without reading all other chapters."""
-    found = vars(importlib.import_module(f"reference.contrastive.{module}"))
+    part = "earth" if module in ("seco", "sar_optical") else "contrastive"
+    found = vars(importlib.import_module(f"reference.{part}.{module}"))
     classes = [value for value in found.values() if isinstance(value, type) and issubclass(value, contrast.Contrastive)]
     return next(each for each in classes if each.__module__ == found["__name__"])
 
 
 @cache
 def tiny_data(bands: Any = "rgb", count: int = 2 * N) -> DataSet:
-    """Scenes of 16 pixels with all that a chapter may ask for: captions, another day, noise for Sentinel-1."""
+    """Scenes of 16 pixels with all that a chapter may ask for: captions, another day, noise for seasons and radar."""
     data, rng = scenes.generate(count, 16, bands=bands), np.random.default_rng(0)
     data.arrays["captions"] = captions.compose(data, "scenes", 0.5, 0)
+    data.arrays["seasons"] = rng.integers(0, 256, (count, 4, 16, 16, 3), np.uint8)
     data.arrays["sar"] = rng.normal(-12, 6, (count, 16, 16, 2)).astype("float32")
     data.arrays["other_season"] = makers.other_season(count, 16, 0)
     return data
+
+
+@cache
+def data_of(name: str) -> DataSet:
+    """What a variant learns from."""
+    data = tiny_data("s2" if "spectral" in name else "rgb")
+    return joined(DataSet(data.arrays, data.classes)) if "sar_optical" in name else data
 
 
 def noise_images(channels: int, count: int = N, size: int = 16) -> np.ndarray:
@@ -73,7 +89,7 @@ def with_channels(data: DataSet, channels: int) -> DataSet:
 
 def make(name: str, data: DataSet | None = None, /, **settings: Any) -> Any:
     """A chapter in one of its variants, with tiny settings and on tiny data unless told otherwise."""
-    chapter, data = find(name.split()[0]), data or tiny_data("s2" if "spectral" in name else "rgb")
+    chapter, data = find(name.split()[0]), data or data_of(name)
     inputs = Inputs(data.channels, *augment.channel_statistics(data["images"]), data.classes, len(data))
     return build(chapter, chapter.settings(**TINY | CASES[name] | settings), inputs)
 
@@ -85,7 +101,7 @@ def batch_of(data: DataSet | None = None, count: int = N) -> dict[str, np.ndarra
 
 def first_views(method: Any, data: DataSet | None = None, seed: int = 1) -> tuple[Any, ...]:
     """Of the first images, as many as a batch has."""
-    data = data or tiny_data("s2" if method.inputs.channels == 13 else "rgb")
+    data = data or data_of({5: "sar_optical", 13: "spectral"}.get(method.inputs.channels, ""))
     return method.views(batch_of(data, method.config.batch_size), random.seed(seed))
 
 

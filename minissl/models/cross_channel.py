@@ -8,6 +8,7 @@ One group (L) makes the encoder of colorization, two disjoint ones that of a spl
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from minissl import augment, backend, nn, ops
@@ -38,6 +39,11 @@ class ChannelGroups(Backbone):
     def run(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         for steps in zip(*self.groups(self.space(x)), strict=True):
             yield steps[0][0], ops.concatenate([output for _, output in steps], axis=-1)
+
+    def pool(self, x: Tensor) -> Tensor:
+        ends = list(accumulate((backbone.out_features for backbone in self.backbones), initial=0))
+        parts = zip(self.backbones, ends, ends[1:], strict=False)
+        return ops.concatenate([backbone.pool(x[..., i:j]) for backbone, i, j in parts], axis=-1)
 
 
 class StandardizedLab(nn.Module):

@@ -31,7 +31,7 @@ from minissl import backend, evaluation, losses, models, nn, viz
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, no_grad
-from reference import captions, contrast, pictures
+from reference import captions, contrast, pictures, radar
 from reference.method import Inputs
 from reference.transfer import has_classes
 
@@ -84,10 +84,14 @@ class CLIP(contrast.Contrastive):
         self.references = {"log N, guessing": math.log(config.batch_size)}
 
     @classmethod
+    def of_scenes(cls, config: Any) -> dict[str, Any]:
+        return {"sar": config.other == "s1"}
+
+    @classmethod
     def open_data(cls, config: Any) -> DataSet:
         found = super().open_data(config)
         if config.other == "s1":
-            check_radar(found)
+            radar.check(found, "--other s1")
         else:
             found.arrays["captions"] = captions.compose(found, config.data, config.named, config.seed)
         return found
@@ -96,10 +100,9 @@ class CLIP(contrast.Contrastive):
         image = self.view(self.raw(batch), rng)  # (N, H, W, C)
         if self.config.other == "caption":
             return image, backend.to_device(batch["captions"])  # (N, LENGTH)
-        decibels = backend.to_device(batch["sar"]).astype("float32")
-        radar = (decibels.clip(-25, 0) + 25) / 25  # (N, H, W, 2) from 0 to 1
+        sar = radar.scaled(backend.to_device(batch["sar"]))  # (N, H, W, 2) from 0 to 1
         places_only = replace(self.config, jitter=0.0, grey=0.0, blur=0.0, solarize=0.0)
-        return image, 4 * contrast.augmented(radar, rng, places_only) - 2
+        return image, 4 * contrast.augmented(sar, rng, places_only) - 2
 
     def embed(self, views: tuple[Any, ...]) -> tuple[Tensor, ...]:
         image, other = views
@@ -176,16 +179,3 @@ class TextTower(nn.Module):
             x = block(x, there[:, None, None, :])
         share = there / there.sum(axis=1, keepdims=True)  # (N, L)
         return self.project((self.norm(x) * share[:, :, None].astype(x.dtype)).sum(axis=1))
-
-
-def check_radar(data: DataSet) -> None:
-    """Raise ValueError where there is no Sentinel-1 picture beside every image."""
-    expected = (len(data), *data["images"].shape[1:3], 2)
-    if "sar" not in data or data["sar"].shape != expected:
-        found = f"has shape {data['sar'].shape}" if "sar" in data else "is not there"
-        raise ValueError(
-            f"--other s1: expected an array 'sar' {expected}, VV and VH in dB, in data {data.name!r}; it {found}; "
-            "use a stack that has it, or --other caption"
-        )
-    if holes := int((~np.isfinite(data["sar"])).sum()):
-        raise ValueError(f"--other s1: {holes} values of 'sar' in data {data.name!r} are NaN or infinite; fill them")

@@ -126,9 +126,7 @@ class MoCo(contrast.Contrastive):
             self.encoder = models.VisionTransformer(
                 c.image_size, c.patch, inputs.channels, c.features, c.depth, c.heads, fixed_positions=True
             )
-        F = self.encoder.out_features
-        heads = {1: (F, D), 2: (F, F, D), 3: (F, c.hidden, D)}
-        self.head = models.mlp(*heads[c.version], batch_norm=c.version == 3)
+        self.head = self.make_head()
         self.key = WeightAverage(self.query, c.momentum)  # equal at first, and without gradient
         if c.version == 3:
             self.predictor = models.mlp(D, c.hidden, D, batch_norm=True)
@@ -136,6 +134,12 @@ class MoCo(contrast.Contrastive):
         else:
             self.queue = nn.Queue(c.queue, D)
             self.references = {"log(K + 1), all vectors alike": math.log(c.queue + 1)}
+
+    def make_head(self) -> nn.Module:
+        """g: features (N, F) to embeddings (N, D)."""
+        c, F, D = self.config, self.encoder.out_features, self.config.embedding
+        heads = {1: (F, D), 2: (F, F, D), 3: (F, c.hidden, D)}
+        return models.mlp(*heads[c.version], batch_norm=c.version == 3)
 
     @property
     def query(self) -> nn.Sequential:

@@ -12,12 +12,13 @@ import pytest
 
 from minissl import backend, checkpoint, evaluation, nn, ops, random
 from minissl.tensor import Tensor
-from reference import chapters, contrastive
+from reference import chapters, contrastive, earth
 from reference.trainer import Interrupted, make_optimizer, train
 from tests.contrastive_chapters import (
     CASES,
     N,
     changed,
+    data_of,
     double,
     find,
     first_views,
@@ -39,19 +40,23 @@ KEPT = {  # some of what checkpoints must hold beside encoder and head
     "moco 3": ["key.module.0.patch_embed.proj.weight", "predictor.0.weight"],
     "positives generated": ["ready", "painter.G.decoder.fc.weight"],
     "positives selfaugment": ["ready", "told"],
+    "sar_optical s1": ["unseen.0.conv1.weight", "heads.1.0.weight"],
+    "seco": ["key.module.1.heads.2.0.weight", "queue.2.rows", "queue.2.written"],
     "swav": ["queues.1.rows", "queues.1.written", "prototypes.rows"],
 }
 CHANNELS = {"cmc": [3], "cmc spectral": [13]}  # of others any number
+CHANNELS |= {name: [5, 15] for name in CASES if "sar_optical" in name} | {"seco": [3], "seco temporal": [3]}
+SIZES = {"moco 3": 16, "cmc spectral": 24, "sar_optical": 64, "sar_optical s2 swin": 24}  # of features; of others 32
 LARGEST = {"byol": 10.0, "swav": 10.0, "simclr": 2 * math.log(2 * N - 1)}  # the loss of a first step is less
 RATES = {"moco": 1e-5, "clip": 1e-5, "instance_discrimination": 0.1}  # so that rounding stays small; of others 1e-3
 
 
 def test_every_chapter_is_here_and_the_command_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = {module.name for module in pkgutil.iter_modules(contrastive.__path__)}
+    modules = {module.name for module in pkgutil.iter_modules([*contrastive.__path__, *earth.__path__])}
     assert {name.split()[0] for name in CASES} == modules
     listed = chapters.chapters()  # once, as all files are read
     monkeypatch.setattr(chapters, "chapters", lambda: listed)
-    assert {name for name, _ in listed["contrastive"]} == modules
+    assert {name for part in ("contrastive", "earth") for name, _ in listed[part]} == modules
     assert all(chapters.find(module) is find(module) for module in modules)
 
 
@@ -66,7 +71,7 @@ def test_a_run_that_is_stopped_in_every_step_ends_with_the_same_bits(
     """Two epochs of two steps: killed in the first, and then Ctrl-C in every one, after which a new process goes on."""
     monkeypatch.setattr(os, "fsync", lambda file: None)  # no disk is waited for
     file, whole = tmp_path / "checkpoint.safetensors", make(name, epochs=2)
-    data = tiny_data("s2" if name == "cmc spectral" else "rgb")
+    data = data_of(name)
     expected = train(whole, data, whole.config, tmp_path, "whole_").history
     for standing in (None, (0, 1), (1, 0), (1, 1), (2, 0)):
         method = make(name, epochs=2)
@@ -143,7 +148,7 @@ def test_a_step_on_any_number_of_channels(name: str, channels: int) -> None:
     assert all(math.isfinite(value) for value in logged.values())
     assert 0 < logged["loss"] < LARGEST.get(name, math.inf)
     h = evaluation.extract(method.encoder, data["images"], method.prepare)
-    assert h.shape == (len(data), {"moco 3": 16, "cmc spectral": 24}.get(name, 32))
+    assert h.shape == (len(data), SIZES.get(name, 32))
     for title, pictures in method.shown(views).items():
         assert len(pictures) == N and pictures.min() >= 0 and pictures.max() <= 1
         assert pictures.shape[-1] == (1 if (channels < 3 and name != "cpc") or "VV" in title else 3)

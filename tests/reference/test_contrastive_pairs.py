@@ -245,7 +245,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minissl.data.open_data", lambda *_, **__: opened["here"])
     with pytest.raises(ValueError, match=r"data 'plain' have no array 'masks'.*use scenes"):
         CLIP.open_data(clip.Config())
-    with pytest.raises(ValueError, match=r"'sar' \(16, 16, 16, 2\), VV and VH in dB.*it is not there.*--other caption"):
+    with pytest.raises(ValueError, match=r"'sar' \(16, 16, 16, 2\), VV and VH in dB.*it is not there.*use scenes"):
         CLIP.open_data(clip.Config(other="s1"))
     opened["here"] = DataSet(plain.arrays | {"sar": data["sar"][..., :1]})
     with pytest.raises(ValueError, match=r"it has shape \(16, 16, 16, 1\)"):

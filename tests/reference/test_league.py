@@ -16,9 +16,10 @@ TINY += ["--labels", "1.0", "--segment", "1.0", "--fine-tune-epochs", "1", "--jo
 
 
 def test_every_entry_is_a_chapter_that_knows_its_settings() -> None:
-    for entry in (*PARTS["pretext"], *PARTS["contrastive"]):
-        settings = league.settings(League(), entry, seed=1)
-        assert find(entry.chapter).settings(**settings).seed == 1
+    for part, entries in PARTS.items():
+        for entry in entries:
+            settings = league.settings(League(part=part), entry, seed=1)  # type: ignore[arg-type]
+            assert find(entry.chapter).settings(**settings).seed == 1
     assert {entry.chapter for entry in PARTS["pretext"]} >= {"rotation", "jigsaw", "mae", "split_brain"}
     assert {entry.chapter for entry in PARTS["contrastive"]} >= {"simclr", "moco", "byol", "swav", "cpc", "clip"}
 
@@ -105,6 +106,21 @@ def test_the_table_has_means_and_deviations_and_the_baselines(tmp_path: Path) ->
         "| rotation | 3 | 60.0 ± 10.0 | 40.0 ± 0.0 |",
         "| supervised | 3 | 90.0 ± 0.0 |  |",
     ]
+
+
+def test_the_table_of_few_labels_has_a_column_for_each_part_and_score(tmp_path: Path) -> None:
+    cell = tmp_path / "SeCo_0"
+    cell.mkdir()
+    names = ["linear", "linear, 10%", "linear, mAP", "linear, 10%, mAP", "knn"]
+    probes = {name: {"pretrained": (i + 1) / 10} for i, name in enumerate(names)}
+    tuned = {"10%": 0.6, "100%": 0.7, "10%, mAP": 0.8, "100%, mAP": 0.9}
+    results = {"probes": probes, "fine_tuning": {key: {"pretrained": value} for key, value in tuned.items()}}
+    (cell / "results.json").write_text(json.dumps(results))
+    head, _, row = league.table(League(part="seasons", seeds=(0,), out=tmp_path)).splitlines()
+    columns = ["linear probe, 10%", "linear probe, 100%", "linear probe, 10%, mAP", "linear probe, 100%, mAP"]
+    columns += [f"fine-tuned, {part} of labels{score}" for score in ("", ", mAP") for part in ("10%", "100%")]
+    assert head == "| encoder | seeds | " + " | ".join(columns) + " |"
+    assert row == "| SeCo | 1 | 20.0 | 10.0 | 40.0 | 30.0 | 60.0 | 70.0 | 80.0 | 90.0 |"
 
 
 def test_settings_become_flags() -> None:
