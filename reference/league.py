@@ -214,7 +214,9 @@ def check_settings(league: League, entry: Entry, seed: int) -> None:
         return
     saved = json.loads((cell / "config.json").read_text())
     for key, value in settings(league, entry, seed).items():
-        if key in saved and saved[key] != (list(value) if isinstance(value, tuple) else value):
+        if isinstance(value, tuple) and set(value) <= set(saved.get(key, value)):
+            continue  # it was asked this, and perhaps more
+        if key in saved and saved[key] != value:
             raise ValueError(
                 f"{cell} was played with {key} = {saved[key]!r}, not {value!r}; name another folder with --out, or "
                 "remove this one to play it anew"
