@@ -12,6 +12,11 @@ def scaled(decibels: Any) -> Any:
     return ((decibels.clip(FLOOR, CEILING) - FLOOR) / (CEILING - FLOOR)).astype("float32")
 
 
+def decibels(scaled: Any) -> Any:
+    """What `scaled` came of."""
+    return scaled * (CEILING - FLOOR) + FLOOR
+
+
 def check(data: DataSet, asked_by: str) -> None:
     """Raise ValueError where there is no Sentinel-1 picture beside every image, or one has holes."""
     expected = (len(data), *data["images"].shape[1:3], 2)

@@ -15,6 +15,7 @@ from minissl.data.loader import Batch
 from minissl.data.scenes import COVERS
 from minissl.models import Backbone
 from minissl.tensor import Tensor
+from minissl.viz.colours import land_colours
 from reference.method import Inputs, Method
 from reference.settings import Settings
 from reference.supervised import Downstream
@@ -23,8 +24,7 @@ from reference.transfer import freezing, percent, recipe, repeated_fraction, sta
 
 WIDTH = 32  # channels of the decoder
 SHOWN = 6  # test images in the picture
-NATURAL = {"water": "#2c6fbb", "trees": "#1b5e20", "shrub": "#8a9a5b", "grass": "#a5d66f", "crop": "#e8c547"}
-NATURAL |= {"soil": "#8d5b3c", "sand": "#f3e3b3", "road": "#555555", "roof": "#d1352b", "yard": "#c9b8d6"}
+NO_CLASS = 255  # in masks: pixels that are neither learned from nor counted
 
 
 class Segmentation(Downstream):
@@ -48,7 +48,9 @@ class Segmentation(Downstream):
     def loss(self, views: tuple[Any, ...]) -> Tensor:
         images, masks = views
         logits = self.network(Tensor(images))  # (N, H, W, K)
-        return losses.cross_entropy(logits.reshape(-1, logits.shape[3]), masks.reshape(-1))
+        logits, masks = logits.reshape(-1, logits.shape[3]), masks.reshape(-1)
+        known = masks != NO_CLASS
+        return losses.cross_entropy(logits, masks) if known.all() else losses.cross_entropy(logits[known], masks[known])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The cover (N, H, W) of each pixel of stored images."""
@@ -70,6 +72,7 @@ def segment(
     if reason := cannot_segment(method, parts):
         raise ValueError(f"segment: {reason}")
     names, test = covers(parts), parts["test"]
+    known = test["masks"] != NO_CLASS
     _, H, W, C = test["images"].shape
     found: dict[str, dict[str, dict[str, float]]] = {}
     for fraction in sorted(config.segment):
@@ -81,7 +84,7 @@ def segment(
             print(f"Segmentation from {percent(fraction)} of the masks, from {start} weights:")
             train(network, some, settings, out, f"masks_{100 * fraction:g}_{start}_{freezing(config)}")
             predicted[start] = network.predict(test["images"])
-            confusions[start] = evaluation.confusion_matrix(test["masks"], predicted[start], len(names))
+            confusions[start] = evaluation.confusion_matrix(test["masks"][known], predicted[start][known], len(names))
         found[percent(fraction)] = {
             "mean IoU": {start: evaluation.mean_iou(confusion) for start, confusion in confusions.items()},
             "pixel accuracy": {start: evaluation.accuracy(confusion) for start, confusion in confusions.items()},
@@ -110,7 +113,8 @@ def covers(parts: dict[str, DataSet]) -> tuple[str, ...]:
     """The names of the classes of pixels: the scenes' own, else their numbers up to the largest."""
     if parts["train"].name == "scenes":
         return COVERS
-    return tuple(map(str, range(1 + max(int(part["masks"].max()) for part in parts.values()))))
+    largest = max(int(part["masks"].max(initial=0, where=part["masks"] != NO_CLASS)) for part in parts.values())
+    return tuple(map(str, range(1 + largest)))
 
 
 def draw(
@@ -123,12 +127,11 @@ def draw(
     path: Path,
 ) -> None:
     """Images, their true masks, and what was predicted from each first weights; the legend has every cover's IoU."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    colours = np.array([to_rgb(NATURAL.get(name, colormaps["tab20"](k % 20))) for k, name in enumerate(names)])
+    colours = np.zeros((NO_CLASS + 1, 3))  # pixels without a class stay black
+    colours[: len(names)] = land_colours(names) / 255
     shown = evenly(len(truth), SHOWN)
     painted = {f"from {start}\nweights": colours[masks[shown]] for start, masks in predicted.items()}
     rows = {"image": np.broadcast_to(pictures, (*pictures.shape[:3], 3)), "truth": colours[truth[shown]], **painted}
@@ -143,8 +146,8 @@ def draw(
 
     each = np.array([100 * evaluation.iou(confusion) for confusion in confusions.values()]).T  # (K, starts)
     legend = [
-        Patch(facecolor=colour, edgecolor="0.4", label=f"{name}: " + " / ".join(f"{value:.0f}" for value in values))
-        for name, colour, values in zip(names, colours, each, strict=True)
+        Patch(facecolor=colour.tolist(), edgecolor="0.4", label=f"{name}: " + " / ".join(f"{value:.0f}" for value in values))
+        for name, colour, values in zip(names, colours, each, strict=False)
     ]
     heading = "IoU, %\n" + " / ".join(confusions)
     figure.legend(handles=legend, loc="outside right center", frameon=False, title=heading)

@@ -21,18 +21,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minissl.data import LAYOUTS, DataSet, evenly, open_data
+from minissl.viz.colours import RAMP, cover_colours, ndvi_colours, radar, stretched
 from minissl.viz.curves import curves
 from minissl.viz.images import image_grid
 
 TRUE, FALSE, RADAR = ("B4", "B3", "B2"), ("B8", "B4", "B3"), ("VV", "VH")
-DECIBELS = np.array([[-20, 0], [-26, -8], [2, 14]])  # of VV, VH and VV - VH: from black to full
 TILE = 200  # pixels: about how high a sample is drawn
 DATES = 8  # of a series, at most
-# Tol 2021, "Introduction to colour schemes": muted, ordered to suit the classes of SEN12MS, and two of bright.
-HEX = "117733 999933 ddcc77 44aa99 88ccee cc6677 882255 dddddd aa4499 332288 4477aa ee6677"
-COLOURS = np.frombuffer(bytes.fromhex(HEX), np.uint8).reshape(-1, 3)
-# NDVI and its colour: of water, bare soil, sparse, green and lush ground
-RAMP = {-0.2: "0a3a8c", 0.05: "a6805a", 0.3: "f2ebb3", 0.55: "73b340", 0.9: "004d0d"}
 
 
 def quicklook(data: DataSet, path: str | Path, count: int = 6) -> None:
@@ -87,32 +82,6 @@ def optical(image: np.ndarray, bands: Sequence[str]) -> np.ndarray:
         return ndvi_colours(image[..., 0])
     image = image if image.shape[-1] == 3 else image[..., :1]
     return image if image.dtype == np.uint8 else stretched(image)
-
-
-def stretched(image: np.ndarray) -> np.ndarray:
-    """From each band's 2nd percentile, 0; what the band of widest range has at its 98th is 1 in all."""
-    low, high = np.nanpercentile(image, (2, 98), axis=(0, 1))
-    return ((image - low) / max((high - low).max(), 1e-6)).clip(0, 1) ** 0.7
-
-
-def radar(sar: np.ndarray) -> np.ndarray:
-    """VV, VH in dB and their difference as colours."""
-    padded = np.pad(10 ** (sar.astype(np.float64) / 10), ((1, 1), (1, 1), (0, 0)), "edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))  # (H, W, 2, 3, 3)
-    vv, vh = np.moveaxis(10 * np.log10(windows.mean(axis=(-1, -2))), -1, 0)
-    low, high = DECIBELS.T
-    return ((np.stack([vv, vh, vv - vh], axis=-1) - low) / (high - low)).clip(0, 1)
-
-
-def ndvi_colours(ndvi: np.ndarray) -> np.ndarray:
-    """NDVI (...) as colours (..., 3) between those of RAMP, from 0 to 1."""
-    colours = np.array([list(bytes.fromhex(colour)) for colour in RAMP.values()]) / 255
-    return np.stack([np.interp(ndvi, list(RAMP), colours[:, c]) for c in range(3)], axis=-1)
-
-
-def cover_colours(cover: np.ndarray) -> np.ndarray:
-    """Class numbers as colours (..., 3) uint8; 255, no class, is black."""
-    return np.where(cover[..., None] == 255, 0, COLOURS[cover % len(COLOURS)]).astype(np.uint8)
 
 
 def cover_name(data: DataSet, cover: int) -> str:

@@ -36,6 +36,7 @@ from minissl.data.scenes import BANDS
 from minissl.models import Backbone
 from minissl.models.cross_channel import ChannelGroups
 from minissl.tensor import Tensor
+from minissl.viz import colours
 from reference import contrast, radar
 from reference.contrastive.cmc import RED_GREEN_BLUE, seen
 from reference.method import Inputs
@@ -129,7 +130,8 @@ class SarOptical(contrast.Contrastive):
         found = {f"Sentinel-2, crop {i}": next(iter(crop.values())) for i, crop in enumerate(crops, 1)}
         mean, deviation = (np.array(numbers, np.float32) for numbers in (self.inputs.mean, self.inputs.deviation))
         for i, view in enumerate(views, 1):
-            found[f"Sentinel-1, crop {i}"] = false_colour(backend.to_host(view) * deviation + mean)
+            sar = radar.decibels((backend.to_host(view) * deviation + mean)[..., CHANNELS["s1"]])
+            found[f"Sentinel-1 (VV, VH, VV-VH), crop {i}"] = colours.radar(sar)
         return found
 
     def picture(self, images: np.ndarray) -> np.ndarray:
@@ -154,9 +156,3 @@ def joined(data: DataSet) -> DataSet:
         both[part, ..., -2:] = radar.scaled(sar[part])
     data.arrays["images"], data.bands = both, (*data.bands, "VV", "VH") if data.bands else ()
     return data
-
-
-def false_colour(images: np.ndarray) -> np.ndarray:
-    """VV as red, VH as green and their difference as blue, of images whose last channels they are: (N, H, W, 3)."""
-    vv, vh = images[..., -2], images[..., -1]
-    return np.stack([vv, vh * 1.2, 2 * (vv - vh)], axis=-1).clip(0, 1)

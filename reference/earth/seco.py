@@ -46,6 +46,11 @@ from reference.contrastive.moco import MoCo, sub_batches
 from reference.method import Inputs
 
 DATES = 3  # that differ among query and keys
+SHARED = {  # titles of the views: what each key has in common with the query
+    "seco": ("query", "k0: place alone", "k1: same augmentation", "k2: same season"),
+    "temporal": ("query", "key: place alone"),
+    "augmented": ("query", "key: same picture"),
+}
 
 
 @dataclass(kw_only=True)
@@ -116,6 +121,9 @@ class SeCo(MoCo):
     def drawn(self, images: Array, seed: int) -> Array:
         """The augmentation that `seed` draws, the same for the same place whatever its season: (N, H, W, C)."""
         return self.standardize(augmented(images, np.random.default_rng(seed), self.config))
+
+    def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:
+        return dict(zip(SHARED[self.config.keys], super().shown(views).values(), strict=True))
 
     def embed(self, views: tuple[Any, ...]) -> tuple[Tensor, ...]:
         """Unit vectors (N, D) of the query and then the keys: in sub-space 0, in sub-space 1, ..."""

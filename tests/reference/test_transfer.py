@@ -13,6 +13,7 @@ from PIL import Image
 
 from minissl import augment, backend, checkpoint, data, evaluation, random
 from minissl.data import DataSet, scenes
+from minissl.tensor import Tensor
 from reference import report, segmentation, transfer
 from reference.__main__ import main
 from reference.contrastive.simclr import Config, SimCLR
@@ -331,6 +332,25 @@ def test_masks_without_labels_are_segmented(tmp_path: Path, capsys: pytest.Captu
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["probes"] == {} and results["segmentation"]["100%"]["mean IoU"].keys() == {"pretrained", "random"}
     assert "No labels, so no probes and no fine-tuning." in capsys.readouterr().out
+
+
+def test_pixels_without_a_class_are_neither_learned_from_nor_counted(tmp_path: Path, trained: Any) -> None:
+    made = scenes.generate(60, 16)
+    holes = np.random.default_rng(0).random(made["masks"].shape) < 0.3
+    holed = DataSet(made.arrays | {"masks": np.where(holes, 255, made["masks"] % 3).astype(np.uint8)}, name="holes")
+    parts = {part: holed.part(part) for part in data.PARTS}
+    assert segmentation.covers(parts) == ("0", "1", "2")
+    found = segmentation.segment(SimCLR, make(parts), parts, replace(CONFIG, segment=(1.0,)), tmp_path)
+    test, network = parts["test"], trained[-1][1]
+    right, known = network.predict(test["images"]) == test["masks"], test["masks"] != 255
+    assert found["100%"]["pixel accuracy"]["random"] == right[known].mean() > right.mean()
+
+    images, masks = network.views(test.arrays, np.random.default_rng(0))
+    known = masks != 255
+    logits = network.network(Tensor(images)).data.astype(np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(axis=3, keepdims=True))
+    own = np.take_along_axis(log_p, np.where(known, masks, 0)[..., None], axis=3)[..., 0]
+    assert network.loss((images, masks)).item() == pytest.approx(-own[known].mean(), rel=1e-4)
 
 
 def test_a_supervised_chapters_encoder_is_called_trained(parts: Parts, tmp_path: Path) -> None:

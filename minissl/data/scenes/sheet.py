@@ -9,24 +9,13 @@ from minissl.data.scenes.layout import COVERS
 from minissl.data.scenes.place import CLASSES
 from minissl.data.scenes.render import BANDS, true_colour
 from minissl.data.scenes.world import generate
+from minissl.viz.colours import LAND, land_colours, radar
 
 GAP = 6
 SEASONS = 4
 LATITUDE = 52  # of the places shown, as near as there are: there are woods in leaf and snow there
 FIRST_DAYS = np.array((0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334))  # of the months
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-COLOURS = {
-    "water": "#2b5fc0",
-    "trees": "#1c6b2a",
-    "shrub": "#8f8a3c",
-    "grass": "#8fd05a",
-    "crop": "#e8c33c",
-    "soil": "#9a6a3f",
-    "sand": "#f3e6b0",
-    "road": "#444444",
-    "roof": "#c8372d",
-    "yard": "#b9a3c8",
-}
 
 
 def composite(seen: np.ndarray, *bands: str) -> np.ndarray:
@@ -40,21 +29,9 @@ def natural(seen: np.ndarray) -> np.ndarray:
     return true_colour(seen[..., [BANDS.index(band) for band in ("B4", "B3", "B2")]])
 
 
-def radar_colours(sar: np.ndarray) -> np.ndarray:
-    """VV, VH and VV/VH as red, green and blue: (size, size, 2) dB to (size, size, 3) uint8."""
-    vv, vh = sar[..., 0], sar[..., 1]
-    scaled = np.stack([(vv + 20) / 18, (vh + 27) / 18, (vv - vh) / 15], axis=-1)
-    return np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
-
-
 def grey(decibels: np.ndarray) -> np.ndarray:
     """Backscatter from −25 to 0 dB as grey, (size, size, 3) uint8."""
     return np.repeat(np.rint(255 * np.clip(decibels / 25 + 1, 0, 1)).astype(np.uint8)[..., None], 3, axis=-1)
-
-
-def cover_colours(mask: np.ndarray) -> np.ndarray:
-    """A mask in the colours of the legend, (size, size, 3) uint8."""
-    return np.array([tuple(bytes.fromhex(COLOURS[cover][1:])) for cover in COVERS], dtype=np.uint8)[mask]
 
 
 def date(day: int) -> str:
@@ -75,8 +52,8 @@ def contact_sheet(size: int = 64, seed: int = 0, zoom: int = 2) -> Image.Image:
         "under clouds\nB4 B3 B2": lambda i: natural(cloudy["images"][i]),
         "Sentinel-1\nVV": lambda i: grey(scenes["sar"][i, ..., 0]),
         "Sentinel-1\nVH": lambda i: grey(scenes["sar"][i, ..., 1]),
-        "Sentinel-1\nVV, VH, VV/VH": lambda i: radar_colours(scenes["sar"][i]),
-        "land cover\nsee below": lambda i: cover_colours(scenes["masks"][i]),
+        "Sentinel-1\nVV, VH, VV-VH": lambda i: np.rint(255 * radar(scenes["sar"][i])).astype(np.uint8),
+        "land cover\nsee below": lambda i: land_colours(COVERS)[scenes["masks"][i]],
     }
     tile, font, small = size * zoom, ImageFont.load_default(size=16), ImageFont.load_default(size=13)
     left, top, line = int(max(font.getlength(name) for name in CLASSES)) + 4 * GAP, 44, 18
@@ -102,8 +79,8 @@ def contact_sheet(size: int = 64, seed: int = 0, zoom: int = 2) -> Image.Image:
             put(natural(season), x, y)
             draw.text((x, y + tile + 1), date(day), fill="black", font=small)
     x, y = left, sheet.height - 2 * line + GAP
-    for cover, colour in COLOURS.items():
-        draw.rectangle((x, y, x + 20, y + 16), fill=colour, outline="black")
+    for cover in COVERS:
+        draw.rectangle((x, y, x + 20, y + 16), fill=LAND[cover], outline="black")
         draw.text((x + 26, y), cover, fill="black", font=small)
         x += 26 + int(small.getlength(cover)) + 4 * GAP
     return sheet
