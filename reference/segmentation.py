@@ -146,8 +146,8 @@ def draw(
 
     each = np.array([100 * evaluation.iou(confusion) for confusion in confusions.values()]).T  # (K, starts)
     legend = [
-        Patch(facecolor=colour.tolist(), edgecolor="0.4", label=f"{name}: " + " / ".join(f"{value:.0f}" for value in values))
-        for name, colour, values in zip(names, colours, each, strict=False)
+        Patch(facecolor=colour, edgecolor="0.4", label=f"{name}: " + " / ".join(f"{value:.0f}" for value in values))
+        for name, colour, values in zip(names, colours.tolist(), each, strict=False)
     ]
     heading = "IoU, %\n" + " / ".join(confusions)
     figure.legend(handles=legend, loc="outside right center", frameon=False, title=heading)
