@@ -2,6 +2,7 @@
 python -m reference simclr             runs one, on generated scenes
 python -m reference simclr --help      shows its settings
 python -m reference league             runs all chapters of a part, and compares them in a table
+python -m reference places --data PATH leaves one place of a few out, and asks what was learned in the others
 python -m reference losses             draws the losses: forces, temperature, and which loss is which
 """
 
@@ -14,7 +15,7 @@ import tyro
 
 from minissl import augment, backend, checkpoint, data
 from minissl.backend import BackendUnavailable
-from reference import league, losses, report, transfer
+from reference import league, losses, places, report, transfer
 from reference.chapters import PARTS, chapters, find
 from reference.method import Inputs, Method, build
 from reference.settings import Settings, resumed, save_form
@@ -22,6 +23,7 @@ from reference.trainer import Interrupted, Progress, train
 
 MORE = {
     "league": "All chapters of a part with one backbone and budget, under the same probes, as a table.",
+    "places": "Sentinel-1 and Sentinel-2 of a few large places, each left out in turn.",
     "losses": "Pictures of the losses: forces on a plane, what temperature does, and which loss is which.",
 }
 
@@ -139,7 +141,7 @@ def main(arguments: list[str]) -> None:
     name, *rest = arguments
     try:
         if name in MORE:
-            {"league": league, "losses": losses}[name].main(rest)
+            {"league": league, "losses": losses, "places": places}[name].main(rest)
             return
         chapter = find(name)
         run(chapter, name, parse(chapter, name, rest))

@@ -26,13 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 from tqdm import tqdm
 
+from reference import standings
 from reference.chapters import find
 from reference.settings import DEFAULT_BACKEND
-from reference.transfer import SUFFIXES, TARGETS, percent
 
 TEN = {"epochs": 10}  # of two views: as many images as 20 of one
 # What grows with the images, and its length in those of 64 pixels
@@ -42,7 +41,6 @@ LENGTHS = {
     "relative_patch": ("patch", 24),
     "jigsaw": ("tile", 18),
 }
-PIXELS = "raw pixels, 16x16"  # the row of what needs no network
 AUTOENCODER = {"kind": "resnet", "width": 16, "epochs": 20}
 
 
@@ -169,6 +167,19 @@ class League:
 def main(arguments: list[str]) -> None:
     """Play what has not been played, then write and print the table."""
     league = tyro.cli(League, prog="python -m reference league", description=__doc__, args=arguments)
+    failed = play_what_is_left(league)
+    standings.publish(league, played(league), league.folder)
+    complain(failed)
+
+
+def complain(failed: list[Path]) -> None:
+    """Raise ValueError if there are logs of runs that failed."""
+    if failed:
+        raise ValueError("these runs failed; the end of their logs says why: " + ", ".join(map(str, failed)))
+
+
+def play_what_is_left(league: League) -> list[Path]:
+    """Every run that is not done; returns the logs of those that failed."""
     cells = [(entry, seed) for seed in league.seeds for entry in league.entries]
     left = [cell for cell in cells if not (league.cell(*cell) / "results.json").is_file()]
     print(f"{len(cells) - len(left)} of {len(cells)} runs are done; {league.jobs} at a time, in {league.folder}")
@@ -186,12 +197,13 @@ def main(arguments: list[str]) -> None:
         except KeyboardInterrupt:  # the runs have heard it too, and save where they stand
             pool.shutdown(cancel_futures=True)
             print("\nInterrupted. The same command goes on where it stood.")
-    text = table(league)
-    print(text)
-    if league.folder.is_dir():
-        (league.folder / "table.md").write_text(text + "\n")
-    if failed:
-        raise ValueError("these runs failed; the end of their logs says why: " + ", ".join(map(str, failed)))
+    return failed
+
+
+def played(league: League) -> list[tuple[Entry, dict[str, Any]]]:
+    """What is there of the league: each run's entry and its results.json."""
+    files = [(entry, league.cell(entry, seed) / "results.json") for entry in league.entries for seed in league.seeds]
+    return [(entry, json.loads(file.read_text())) for entry, file in files if file.is_file()]
 
 
 def play(league: League, entry: Entry, seed: int) -> int:
@@ -264,64 +276,3 @@ def flags(values: dict[str, Any]) -> list[str]:
         elif value != ():
             line += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
     return line
-
-
-def table(league: League) -> str:
-    """What is there of the league, in Markdown: a row per encoder, mean ± deviation over seeds, in per cent."""
-    with_baselines = [entry.baselines for entry in league.entries if entry.baselines]
-    titles = [PIXELS, *(random for random, _ in with_baselines), *(entry.title for entry in league.entries)]
-    titles += [supervised for _, supervised in with_baselines]
-    rows: dict[str, list[dict[str, float]]] = {title: [] for title in titles}  # of every seed its figures by column
-    for entry in league.entries:
-        for seed in league.seeds:
-            file = league.cell(entry, seed) / "results.json"
-            if not file.is_file():
-                continue
-            results = json.loads(file.read_text())
-            rows[entry.title].append(figures(league, results, "trained" if entry.knows_labels else "pretrained"))
-            others = dict(zip(("random", "supervised"), entry.baselines or (), strict=False))
-            if entry.baselines and entry.baselines == with_baselines[0]:
-                others["pixels"] = PIXELS
-            for origin, title in others.items():
-                rows[title].append(figures(league, results, origin))
-    columns = list(dict.fromkeys(column for seeds in rows.values() for found in seeds for column in found))
-    lines = ["| encoder | seeds | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
-    for title, seeds in rows.items():
-        if not seeds:
-            continue
-        cells = (spread([found[column] for found in seeds if column in found]) for column in columns)
-        lines.append(f"| {title} | {len(seeds)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def figures(league: League, results: dict[str, Any], origin: str) -> dict[str, float]:
-    """The league's columns from what one run found, for one of its encoders."""
-    probes = results.get("probes", {})
-    parts = list(map(percent, league.labels or ()))
-    suffixes = [SUFFIXES[TARGETS[score]] for score in league.scores or ()]
-    columns = {"linear probe": probes.get("linear", {}), "kNN": probes.get("knn", {})}
-    if "layers" in results:
-        columns["best layer"] = results["layers"]["best"]
-    if len(parts) > 1:
-        columns = {
-            f"linear probe, {part}{suffix}": probes.get(f"linear, {part}{suffix}".replace(", 100%", ""), {})
-            for suffix in suffixes
-            for part in parts
-        }
-    for suffix in suffixes:
-        for part in parts:
-            name = f"fine-tuned, {part} of labels{suffix}"
-            columns[name] = results.get("fine_tuning", {}).get(part + suffix, {})
-    for part in map(percent, league.segment or ()):
-        columns[f"segmentation mIoU, {part} of masks"] = (
-            results.get("segmentation", {}).get(part, {}).get("mean IoU", {})
-        )
-    return {column: values[origin] for column, values in columns.items() if origin in values}
-
-
-def spread(values: list[float]) -> str:
-    """Mean ± deviation (of the sample, over seeds), in per cent."""
-    if not values:
-        return ""
-    mean = f"{100 * np.mean(values):.1f}"
-    return f"{mean} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else mean

@@ -145,9 +145,10 @@ def draw(
             ax.set(xticks=[], yticks=[])
 
     each = np.array([100 * evaluation.iou(confusion) for confusion in confusions.values()]).T  # (K, starts)
+    listed = [" / ".join(f"{value:.0f}" for value in values) for values in each]
     legend = [
-        Patch(facecolor=colour, edgecolor="0.4", label=f"{name}: " + " / ".join(f"{value:.0f}" for value in values))
-        for name, colour, values in zip(names, colours.tolist(), each, strict=False)
+        Patch(facecolor=tuple(colour), edgecolor="0.4", label=f"{name}: {values}")
+        for name, colour, values in zip(names, colours, listed, strict=False)
     ]
     heading = "IoU, %\n" + " / ".join(confusions)
     figure.legend(handles=legend, loc="outside right center", frameon=False, title=heading)

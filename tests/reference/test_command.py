@@ -86,7 +86,7 @@ def test_help_shows_every_setting_with_its_meaning(
 ERRORS = {
     "no such chapter": ("simklr", "there is no chapter 'simklr'; choose one of: .*simclr"),
     "no such name of data": ("simclr --data eurosatt", "'eurosatt' is neither a name nor a path.*'scenes', 'eurosat'"),
-    "no such path": ("simclr --data ./no/where", "'./no/where' is neither a name nor a path.*a folder of images"),
+    "no such path": ("simclr --data ./no/where", "'no/where' is neither a name nor a path.*a folder of images"),
     "no GPU": ("simclr --backend cupy", "backend 'cupy' cannot run here: .*; install CuPy"),
     "a batch too large": ("simclr {tiny} --batch-size 500 --out {new}", "a batch of 500 .* at most 4."),
     "a temperature of 0": ("simclr {tiny} --temperature 0 --out {new}", "temperature above 0, got 0.0"),

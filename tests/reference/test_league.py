@@ -5,14 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from reference import league
+from reference import league, standings
 from reference.chapters import find
 from reference.league import PARTS, League
 from reference.method import Inputs, build
 
 TINY = ["--only", "autoencoder", "--seeds", "0", "--scenes", "140", "--image-size", "16", "--budget", "0.05"]
 TINY += ["--labels", "1.0", "--segment", "1.0", "--fine-tune-epochs", "1", "--jobs", "1"]
+
+
+def table(asked: League) -> str:
+    return standings.table(asked, league.played(asked))
 
 
 def test_every_entry_is_a_chapter_that_knows_its_settings() -> None:
@@ -39,7 +44,7 @@ def test_a_chapter_that_knows_the_labels_is_not_fine_tuned_and_has_its_row(tmp_p
     cell.mkdir()
     linear = {"trained": 0.5, "pixels": 0.1}
     (cell / "results.json").write_text(json.dumps({"probes": {"linear": linear, "knn": linear}}))
-    assert league.table(contrastive).splitlines()[-1] == "| SupCon (labels) | 1 | 50.0 | 50.0 |"
+    assert table(contrastive).splitlines()[-1] == "| SupCon (labels) | 1 | 50.0 | 50.0 |"
 
 
 def test_a_league_is_played_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +87,7 @@ def test_a_run_without_labels_has_no_row_that_is_made_up(tmp_path: Path) -> None
     cell = tmp_path / "jigsaw_0"
     cell.mkdir()
     (cell / "results.json").write_text(json.dumps({"probes": {}, "measured": {}}))
-    assert "| jigsaw | 1 |" in league.table(League(only=("jigsaw",), out=tmp_path))
+    assert "| jigsaw | 1 |" in table(League(only=("jigsaw",), out=tmp_path))
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -98,7 +103,7 @@ def test_the_table_has_means_and_deviations_and_the_baselines(tmp_path: Path) ->
         linear = {"pretrained": accuracy, "random": accuracy - 0.2, "pixels": 0.1, "supervised": 0.9}
         results = {"probes": {"linear": linear, "knn": {"pretrained": 0.4, "random": 0.3, "pixels": 0.1}}}
         (cell / "results.json").write_text(json.dumps(results))
-    lines = league.table(League(only=("rotation",), out=tmp_path)).splitlines()
+    lines = table(League(only=("rotation",), out=tmp_path)).splitlines()
     assert lines[0] == "| encoder | seeds | linear probe | kNN |"
     assert lines[2:] == [
         "| raw pixels, 16x16 | 3 | 10.0 ± 0.0 | 10.0 ± 0.0 |",
@@ -116,11 +121,30 @@ def test_the_table_of_few_labels_has_a_column_for_each_part_and_score(tmp_path: 
     tuned = {"10%": 0.6, "100%": 0.7, "10%, mAP": 0.8, "100%, mAP": 0.9}
     results = {"probes": probes, "fine_tuning": {key: {"pretrained": value} for key, value in tuned.items()}}
     (cell / "results.json").write_text(json.dumps(results))
-    head, _, row = league.table(League(part="seasons", seeds=(0,), out=tmp_path)).splitlines()
+    head, _, row = table(League(part="seasons", seeds=(0,), out=tmp_path)).splitlines()
     columns = ["linear probe, 10%", "linear probe, 100%", "linear probe, 10%, mAP", "linear probe, 100%, mAP"]
     columns += [f"fine-tuned, {part} of labels{score}" for score in ("", ", mAP") for part in ("10%", "100%")]
     assert head == "| encoder | seeds | " + " | ".join(columns) + " |"
     assert row == "| SeCo | 1 | 20.0 | 10.0 | 40.0 | 30.0 | 60.0 | 70.0 | 80.0 | 90.0 |"
+
+
+def test_few_labels_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = League(part="sensors", seeds=(0, 1), labels=(0.01, 0.1, 1.0), out=tmp_path)
+    rng = np.random.default_rng(0)
+    for entry in study.entries[:2]:
+        for seed in study.seeds:
+            parts = ("1%", "10%", "100%")
+            tuned = {part: {"pretrained": rng.random(), "random": rng.random()} for part in parts}
+            probes = {name: {"pretrained": rng.random()} for name in ("linear, 1%", "linear, 10%", "linear")}
+            study.cell(entry, seed).mkdir()
+            results = json.dumps({"probes": probes, "fine_tuning": tuned})
+            (study.cell(entry, seed) / "results.json").write_text(results)
+    found = standings.rows(study, league.played(study))
+    assert [len(found[title]) for title in ("S1, random", "S1", "S2")] == [2, 2, 2] and "early fusion" not in found
+    standings.publish(study, league.played(study), tmp_path)
+    assert capsys.readouterr().out.strip() == (tmp_path / "table.md").read_text().strip()
+    with Image.open(tmp_path / "labels.png") as picture:
+        assert np.asarray(picture).std() > 10
 
 
 def test_settings_become_flags() -> None:
