@@ -70,6 +70,10 @@ class Embed:
     checkpoint: Path | None = None
     # Images: "scenes" (the run's), "eurosat", a folder of images or of Sentinel patches, or a stack
     data: str | None = None
+    # What the data hold, where their names do not tell, as a chapter's --layout; that of the run for the run's own data
+    layout: str | None = None
+    # Options of their reader, as a chapter's --options; those of the run for the run's own data
+    options: str = "{}"
     # Image files (or images of the data, by path or row) whose nearest ones are printed and drawn
     search: tuple[str, ...] = ()
     # How many of them
@@ -134,9 +138,12 @@ def embed(options: Embed, run: Path, source: str) -> tuple[Method, DataSet]:
 
 def opened(method: Method, source: str, options: Embed, size: int | None = None) -> DataSet:
     """Images as the run's chapter opens them; of a folder at `size` pixels a side, by default the run's."""
+    own = method.config if source == method.config.data else options
     config = replace(
         method.config,
         data=source,
+        layout=options.layout or own.layout,
+        options=own.options if options.options == "{}" else options.options,
         image_size=size or method.config.image_size,
         workers=options.workers,
         skip_bad_files=options.skip_bad_files,

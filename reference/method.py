@@ -11,7 +11,7 @@ from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
-from reference.settings import Settings
+from reference.settings import Settings, options_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class Method(nn.Module):
             config.scenes,
             config.workers,
             config.skip_bad_files,
+            config.layout,
+            options_of(config.options),
             **cls.of_scenes(config),
         )
 

@@ -13,7 +13,6 @@ that has none such is always trained on. Runs are those of the league's part "se
 table has their mean ± deviation over places. With a handful of places it is a demonstration, not a measurement.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from minissl.data import DataSet
 from reference import league, radar, standings
 from reference.league import League
 from reference.segmentation import NO_CLASS
-from reference.settings import DEFAULT_BACKEND
+from reference.settings import DEFAULT_BACKEND, options_of
 
 NEEDED = ("images", "sar", "masks")
 SHARE = 0.05  # of a tile that a cover has to take to be one of its labels
@@ -59,7 +58,7 @@ class Study:
 def main(arguments: list[str]) -> None:
     """Cut, then play a league for every place that is left out, as far as it has not been played."""
     study = tyro.cli(Study, prog="python -m reference places", description=__doc__, args=arguments)
-    whole = tiles(data.open_data(study.data, options=json.loads(study.options)), study.tile)
+    whole = tiles(data.open_data(study.data, options=options_of(study.options)), study.tile)
     askable = [place for place in np.unique(whole["scene"]).tolist() if asked(whole, place).any()]
     if len(askable) < 2:
         raise ValueError(f"places: expected at least 2 places with covers that others have, got {len(askable)}")

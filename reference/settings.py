@@ -20,6 +20,10 @@ class Settings:
     scenes: int = 2000
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 64
+    # What --data holds, where its names do not tell: images, stack, series, eurosat, bigearthnet, sen12ms or seco
+    layout: str | None = None
+    # Options of its reader, as JSON: {"names": {"images": "s2"}, "scale": 10000}
+    options: str = "{}"
     # Leave out files that cannot be used, and list them, instead of stopping
     skip_bad_files: bool = False
     # Where arrays live: NumPy on the CPU or CuPy on a GPU; MINISSL_BACKEND sets the default
@@ -71,6 +75,18 @@ class Settings:
         for key in ("labels", "segment"):
             if not all(0 < part <= 1 for part in getattr(self, key)):
                 raise ValueError(f"--{key}: expected parts above 0 and at most 1, got {getattr(self, key)}")
+        options_of(self.options)
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """The setting `options` as a dict; raises ValueError where it is none."""
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f'--options: expected JSON, such as {{"scale": 10000}}, got {text!r} ({error})') from error
+    if not isinstance(options, dict):
+        raise ValueError(f'--options: expected names and values, such as {{"scale": 10000}}, got {text!r}')
+    return options
 
 
 MAY_BE_ZERO = {"warmup_epochs", "seed", "workers"}

@@ -81,6 +81,15 @@ def test_help_shows_every_setting_with_its_meaning(
         assert re.search(rf"{flag}\b[^ ]*( [^ ]+){{0,3}} {re.escape(meaning)}", shown), field.name
 
 
+def test_data_are_read_as_the_layout_and_its_options_say(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 10_000, (20, 16, 16, 4))
+    np.savez(tmp_path / "places.npz", s2=numbers)
+    options = json.dumps({"names": {"images": "s2"}, "scale": 10_000})
+    config = chapters.find("simclr").settings(data=str(tmp_path / "places.npz"), layout="stack", options=options)
+    images = chapters.find("simclr").open_data(config)["images"]
+    np.testing.assert_allclose(images, numbers / 10_000, rtol=1e-6)
+
+
 # Errors
 
 ERRORS = {
@@ -90,6 +99,7 @@ ERRORS = {
     "no GPU": ("simclr --backend cupy", "backend 'cupy' cannot run here: .*; install CuPy"),
     "a batch too large": ("simclr {tiny} --batch-size 500 --out {new}", "a batch of 500 .* at most 4."),
     "a temperature of 0": ("simclr {tiny} --temperature 0 --out {new}", "temperature above 0, got 0.0"),
+    "an unknown layout": ("simclr --data {new} --layout eurosatt", "layout 'eurosatt' is not known; choose one of"),
     "a run is there": ("simclr {tiny} --out {run}", "--out: .* holds a run already; continue it with --resume"),
     "a contradiction": ("simclr --resume {run} --epochs 9", "as it was, with epochs = 1, not 9; leave the flag out"),
     "a contradicting switch": ("simclr --resume {run} --no-turns", "with turns = True, not False; leave the flag out"),
@@ -126,6 +136,14 @@ def test_a_setting_out_of_range_names_its_flag(flags: str, capsys: pytest.Captur
         main(["simclr", *flags.split()])
     assert stop.value.code == 2
     assert re.search(rf"{flags.split()[0]}: expected at least [01], got ", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("options", "message"), [("scale=2", "expected JSON"), ("[1]", "expected names and values")])
+def test_options_that_are_none_are_refused(options: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["simclr", "--options", options])
+    assert stop.value.code == 2
+    assert f"--options: {message}, such as" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_failed_start_does_not_occupy_its_folder(tmp_path: Path) -> None:

@@ -176,6 +176,20 @@ def test_a_run_on_a_stack_takes_stacks_as_they_are(capsys: pytest.CaptureFixture
     np.testing.assert_array_equal(result()["features"], extracted(Path("run"), images))
 
 
+def test_the_runs_own_data_are_read_with_its_options_and_other_data_with_theirs() -> None:
+    numbers = np.random.default_rng(0).integers(0, 10_000, (20, 16, 16, 2))
+    np.savez("stack.npz", s2=numbers)
+    np.savez("other.npz", optical=numbers)
+    read = {"names": {"images": "s2"}, "scale": 10_000}
+    started(Path("run"), TINY | {"data": "stack.npz", "options": json.dumps(read)}, channels=2)
+    command(f"--checkpoint run --data stack.npz {OUT}")
+    expected = extracted(Path("run"), (numbers / 10_000).astype(np.float32))
+    np.testing.assert_allclose(result()["features"], expected, rtol=1e-4, atol=1e-5)
+    options = json.dumps({"names": {"images": "optical"}, "scale": 10_000}).replace(" ", "")
+    command(f"--checkpoint run --data other.npz --options {options} --out other_features.npz")
+    np.testing.assert_array_equal(result("other_features.npz")["features"], result()["features"])
+
+
 def test_two_sensors_are_joined_as_in_training(run: Path) -> None:
     rng = np.random.default_rng(0)
     images, sar = rng.random((20, 16, 16, 3), np.float32), rng.uniform(-30, 0, (20, 16, 16, 2)).astype(np.float32)
