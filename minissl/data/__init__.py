@@ -72,7 +72,7 @@ def open_data(
     """Open a data set by name or path; the result always has "images" and "part".
 
         "scenes"                   `count` embedded scenes of `size` pixels, drawn from `seed`; further keywords (bands,
-                                   sun) go to `scenes.generate`, and mean nothing to other data
+                                   seasons, sar, clouds, ...) go to `scenes.generate`, and mean nothing to other data
         "eurosat"                  a named download (`DOWNLOADS`), then as a folder
         PATH                       a folder of images, decoded to `size` (see `read_folder`)
         PATH of Sentinel patches   as EuroSAT (13 bands), BigEarthNet, SEN12MS, DFC2020 or SeCo lay them out, at their
