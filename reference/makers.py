@@ -161,7 +161,7 @@ class ConditionalGAN(Method):
         still = replace(self.config, crop=1.0, flip=False, turns=False)
         cropped = geometry(self.raw(batch), rng, self.config)
         v, x = (self.standardize(augmented(cropped, rng, still)) for _ in range(2))
-        noise = backend.to_device(rng.standard_normal((3, *v.shape), "float32"))
+        noise = backend.to_device(np.stack([rng.standard_normal(v.shape, "float32") for _ in range(3)]))
         return v, x, gaussian_noise(len(v), LATENT, rng), noise
 
     def training_step(self, views: tuple[Any, ...], optimizer: Optimizer) -> dict[str, float]:

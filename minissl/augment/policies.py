@@ -29,7 +29,7 @@ translations move an image's edge into it, and are left out; quarter turns and c
 
 from collections.abc import Callable, Sequence
 
-from minissl import backend
+from minissl import backend, random
 from minissl.augment.arguments import Generator, checked
 from minissl.augment.color import grayscale, grey_weights
 from minissl.augment.color import solarize as solarize_some
@@ -54,13 +54,16 @@ def apply_policy(images: Array, policy: Policy, rng: Generator) -> Array:
     check_policy(policy)
     N, result = len(images), images.copy()
     drawn = (rng.random(N) * len(policy)).astype(int)
-    tosses = rng.random((2, N))
+    tosses = [rng.random(N) for _ in range(2)]
     for k, sub_policy in enumerate(policy):
         for toss, (name, probability, magnitude) in zip(tosses, sub_policy, strict=True):
             hit = ((drawn == k) & (toss < probability)).nonzero()[0]
+            # Each step has numbers of its own, drawn for all images: they do not hang on how many were hit before.
+            own = random.seeded_like(rng, int(random.whole(rng).integers(2**32)))
             if len(hit) and (magnitude or name in WITHOUT_MAGNITUDE):
-                hit = place.to_device(hit)
-                result[hit] = OPERATIONS[name](result[hit], magnitude / LARGEST, rng)
+                there = place.to_device(hit)
+                step = OPERATIONS[name]
+                result[there] = step(result[there], magnitude / LARGEST, random.Some(own, N, hit))
     return result
 
 

@@ -183,7 +183,7 @@ class DropPath(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = random.generator().random((len(x),) + (1,) * (x.ndim - 1), "float32") >= self.rate
+        kept = random.rows(len(x)).random((len(x),) + (1,) * (x.ndim - 1), "float32") >= self.rate
         return x * (backend.of(x.data).to_device(kept).astype(x.dtype) / (1 - self.rate))
 
 

@@ -20,7 +20,8 @@ def dropout(x: Any, rate: float) -> Tensor:
     if rate == 0:
         return x
     home = backend.of(x.data)
-    kept = home.to_device(random.generator().random(x.shape, "float32") >= rate)
+    images = len(x) if x.ndim else 1
+    kept = home.to_device(random.rows(images).random(x.shape, "float32") >= rate)
     factor = kept.astype(x.dtype) / (1 - rate)
     return record(x.data * factor, (x, lambda g: g * factor))
 

@@ -35,12 +35,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minissl import backend, losses, models, nn, ops
-from minissl.backend import Array
+from minissl import backend, losses, models, nn, ops, random
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, stop_gradient
-from reference.contrast import augmented
 from reference.contrastive import moco
 from reference.contrastive.moco import MoCo, sub_batches
 from reference.method import Inputs
@@ -111,16 +109,15 @@ class SeCo(MoCo):
         N, T = seasons.shape[:2]
         dates = rng.permuted(np.tile(np.arange(T), (N, 1)), axis=1)[:, :DATES].T  # (3, N), without replacement
         x = [self.raw({"images": seasons[np.arange(N), t]}) for t in dates]
-        a, other = rng.integers(2**32, size=2)
+        a, other = random.whole(rng).integers(2**32, size=2)
+        drawn = lambda images, seed: self.view(
+            images, random.seeded_like(rng, seed)
+        )  # alike for all seasons of a place
         if self.config.keys == "augmented":
-            return self.drawn(x[0], a), self.drawn(x[0], other)
+            return drawn(x[0], a), drawn(x[0], other)
         if self.config.keys == "temporal":
-            return self.drawn(x[0], a), self.drawn(x[1], other)
-        return self.drawn(x[0], a), self.drawn(x[1], other), self.drawn(x[2], a), self.drawn(x[0], other)
-
-    def drawn(self, images: Array, seed: int) -> Array:
-        """The augmentation that `seed` draws, the same for the same place whatever its season: (N, H, W, C)."""
-        return self.standardize(augmented(images, np.random.default_rng(seed), self.config))
+            return drawn(x[0], a), drawn(x[1], other)
+        return drawn(x[0], a), drawn(x[1], other), drawn(x[2], a), drawn(x[0], other)
 
     def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:
         return dict(zip(SHARED[self.config.keys], super().shown(views).values(), strict=True))

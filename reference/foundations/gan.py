@@ -110,7 +110,7 @@ class GAN(Method):
         if self.config.turns:
             images = augment.quarter_turns(augment.horizontal_flip(images, rng), rng)
         images = self.standardize(images)
-        noise = backend.to_device(rng.standard_normal((3, *images.shape), "float32"))
+        noise = backend.to_device(np.stack([rng.standard_normal(images.shape, "float32") for _ in range(3)]))
         return images, gaussian_noise(len(images), self.config.latent, rng), noise
 
     def training_step(self, views: tuple[Any, ...], optimizer: Optimizer) -> dict[str, float]:

@@ -107,13 +107,16 @@ class Inpainting(Method):
         holed = (1 - hidden[..., None]) * x  # a hole has the mean colour, which is 0
         if not self.config.adversarial:
             return holed, x, weights
-        return holed, x, weights, backend.to_device(rng.standard_normal((3, *self.hole(x).shape), "float32"))
+        noise = [rng.standard_normal(self.hole(x).shape, "float32") for _ in range(3)]
+        return holed, x, weights, backend.to_device(np.stack(noise))
 
     def masks(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """For `count` images 1 where a pixel is hidden, and its weight in the loss: float32 (N, H, W) on the host."""
         c = self.config
         room = c.image_size - c.hole
-        corners = rng.integers(0, room + 1, (2, count, c.holes)) if c.holes > 1 else np.full((2, count, 1), room // 2)
+        corners = np.full((2, count, 1), room // 2)
+        if c.holes > 1:
+            corners = np.stack([rng.integers(0, room + 1, (count, c.holes)) for _ in range(2)])
         hidden = squares(corners + c.overlap, c.hole - 2 * c.overlap, c.image_size)
         border = squares(corners, c.hole, c.image_size) & ~hidden
         return hidden.astype(np.float32), np.float32(hidden + BORDER_WEIGHT * border)

@@ -133,7 +133,7 @@ def random_squares(images: backend.Array, part: float, rng: np.random.Generator)
     (N, H, _, _), xp = images.shape, backend.of(images).xp
     side = max(1, round(part * H))
     n, i = xp.arange(N)[:, None, None], xp.arange(side)
-    top, left = backend.to_device(rng.integers(0, H - side + 1, (2, N, 1)))
+    top, left = (backend.to_device(rng.integers(0, H - side + 1, (N, 1))) for _ in range(2))
     return images[n, (top + i)[:, :, None], (left + i)[:, None, :]]
 
 
