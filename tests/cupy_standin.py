@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tests import cupy_distributed
 from tests.cupy_array import API, TRANSFERS, UPLOADS, Function, lookup, ndarray, ufunc
 from tests.gpu_emulation import ElementwiseKernel
 
@@ -122,9 +123,10 @@ cupy = Module(
 )
 special = Module("cupyx.scipy.special")
 scatters = {name: getattr(ndarray, name) for name in ("scatter_add", "scatter_max", "scatter_min")}
-cupyx = Module("cupyx", scipy=SimpleNamespace(special=special), **scatters)
+distributed = Module("cupyx.distributed", init_process_group=cupy_distributed.init_process_group)
+cupyx = Module("cupyx", distributed=distributed, scipy=SimpleNamespace(special=special), **scatters)
 MODULES = {module.__name__: module for module in (cupy, cuda, cupy.fft, stride_tricks, cupy.linalg, cupy.random)}
-MODULES |= {"cupyx": cupyx, "cupyx.scipy.special": special}
+MODULES |= {"cupyx": cupyx, "cupyx.scipy.special": special, "cupyx.distributed": distributed}
 _replaced: list[dict[str, ModuleType]] = []
 
 

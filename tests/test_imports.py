@@ -16,6 +16,7 @@ ROOMS = {
     "backend": 1,
     "graph": 2,
     "tensor": 2,
+    "parallel": 3,
     "ops": 3,
     "gradcheck": 4,
     "nn": 5,
@@ -101,7 +102,19 @@ def test_the_library_does_not_import_its_readers(path: Path) -> None:
 
 def test_importing_the_whole_library_loads_nothing_optional_or_slow() -> None:
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in LIBRARY if path.stem != "__main__"]
-    heavy = ["matplotlib", "scipy", "cupy", "tyro", "tqdm", "torch", "pooch", "tifffile", "imagecodecs", "sklearn"]
+    heavy = [
+        "mpi4py",
+        "matplotlib",
+        "scipy",
+        "cupy",
+        "tyro",
+        "tqdm",
+        "torch",
+        "pooch",
+        "tifffile",
+        "imagecodecs",
+        "sklearn",
+    ]
     program = (
         f"import importlib, sys\nfor module in {modules}:\n    importlib.import_module(module)\n"
         f"print('loaded', *[m for m in {heavy} if m in sys.modules])"

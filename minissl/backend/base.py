@@ -19,6 +19,7 @@ GELU_B = 0.044715 * GELU_A
 DIFFERENCES = 1 << 18  # numbers that `squared_distances` holds at a time
 
 Array = Any  # a numpy.ndarray or a cupy.ndarray: no type covers both
+Pool = Callable[[Array, Array], tuple[Array, Array]]  # two statistics of a part of a batch -> those of the whole
 
 
 class Backend(ABC):
@@ -192,12 +193,17 @@ class Backend(ABC):
     # -- batch normalization: x (N, ..., C), statistics (C,) ----------------------------------------------------------
 
     def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False, pool: Pool | None = None
     ) -> tuple[Array, Array, Array]:
-        """y = γ (x − μ)/√(σ² + ε) + β over all axes but the last, then max(y, 0) if asked. Returns y, μ, biased σ²."""
+        """y = γ (x − μ)/√(σ² + ε) + β over all axes but the last, then max(y, 0) if asked. Returns y, μ, biased σ².
+
+        Where x is one part of a batch, `pool` makes the whole batch's μ and σ² of those of the part.
+        """
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axis=axes)
         variance = ((x - mean) ** 2).mean(axis=axes)
+        if pool is not None:
+            mean, variance = pool(mean, variance)
         y = gamma * (x - mean) / self.xp.sqrt(variance + epsilon) + beta
         return self.xp.maximum(y, 0) if relu else y, mean, variance
 
@@ -211,10 +217,12 @@ class Backend(ABC):
         variance: Array,
         epsilon: float,
         relu: bool = False,
+        pool: Pool | None = None,
     ) -> tuple[Array, Array, Array]:
         """With x̂ = (x − μ)/σ:  dβ = Σg,  dγ = Σg·x̂,  dx = γ/σ (g − dβ/M − x̂ dγ/M),  M values per channel.
 
-        After a ReLU, g counts where γ x̂ + β > 0.
+        After a ReLU, g counts where γ x̂ + β > 0. Where x is one part of a batch, `pool` makes the whole batch's means
+        dβ/M and dγ/M of those of the part; dγ and dβ stay those of the part.
         """
         axes = tuple(range(x.ndim - 1))
         M = x.size // x.shape[-1]
@@ -224,4 +232,7 @@ class Backend(ABC):
             g = g * (gamma * normalized + beta > 0)
         dbeta = g.sum(axis=axes)
         dgamma = (g * normalized).sum(axis=axes)
-        return gamma / deviation * (g - dbeta / M - normalized * (dgamma / M)), dgamma, dbeta
+        mean_g, mean_gx = dbeta / M, dgamma / M
+        if pool is not None:
+            mean_g, mean_gx = pool(mean_g, mean_gx)
+        return gamma / deviation * (g - mean_g - normalized * mean_gx), dgamma, dbeta

@@ -17,11 +17,19 @@ class Loader:
     A batch holds, under each key of the data set, a contiguous copy of its rows, and under "index" (B,) int64 which
     rows they are. With `workers` threads up to `workers + 1` batches are read ahead (threads are enough: copying
     rows and reading files happen outside Python's lock); with 0 the caller reads, with the same result.
-    `drop_last` leaves out a last batch that is not full. Raises ValueError if not one batch could be filled.
+    `drop_last` leaves out a last batch that is not full. `part` is (r, n) where n processes share each batch: this one
+    gets the r-th of n equal parts, so that joined in order they are the batch that one process would get.
+    Raises ValueError if not one batch could be filled, or shared out.
     """
 
     def __init__(
-        self, dataset: DataSet, batch_size: int, seed: int = 0, workers: int = 1, drop_last: bool = True
+        self,
+        dataset: DataSet,
+        batch_size: int,
+        seed: int = 0,
+        workers: int = 1,
+        drop_last: bool = True,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1 or workers < 0:
             raise ValueError(f"expected a batch size of 1 or more, and 0 or more workers; got {batch_size}, {workers}")
@@ -32,18 +40,30 @@ class Loader:
                 f"a batch of {batch_size} is larger than data set {dataset.name!r} with {len(dataset)} rows; "
                 f"lower the batch size to at most {len(dataset)}, or pass drop_last=False for one short batch"
             )
+        parts = part[1]
+        if batch_size % parts or (parts > 1 and not drop_last):
+            least, most = max(1, batch_size // parts) * parts, -(-batch_size // parts) * parts
+            raise ValueError(
+                f"a batch of {batch_size} cannot be shared out to {parts} processes in equal parts; take a batch of "
+                f"{' or '.join(map(str, sorted({least, most})))}, another number of processes, and drop_last=True"
+            )
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.workers, self.drop_last = workers, drop_last
+        self.workers, self.drop_last, self.part = workers, drop_last, part
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Every row once, in the order of (seed, number). An error in a thread is raised here, at its batch's turn."""
+        """Every row once, in the order of (seed, number); of each batch this process's part.
+
+        An error in a thread is raised here, at its batch's turn.
+        """
         order = np.random.default_rng((self.seed, number)).permutation(len(self.dataset))  # (N,)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
-        batches = [order[start : start + self.batch_size] for start in starts]
+        rank, parts = self.part
+        own = self.batch_size // parts
+        batches = [order[start : start + self.batch_size][rank * own :][:own] for start in starts]
         return self._read_ahead(batches) if self.workers else map(self._read, batches)
 
     def _read(self, rows: np.ndarray) -> Batch:

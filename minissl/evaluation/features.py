@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minissl import backend
+from minissl import backend, parallel
 from minissl.nn import Module
 from minissl.tensor import Tensor, no_grad
 
@@ -20,9 +20,17 @@ class Labelled(NamedTuple):
 def extract(
     encoder: Module, images: np.ndarray, prepare: Callable[[backend.Array], backend.Array], batch_size: int = 256
 ) -> np.ndarray:
-    """encoder(prepare(images)) for images (N, H, W, C), as float32 (N, D) on the host; see `by_batch`."""
+    """encoder(prepare(images)) for images (N, H, W, C), as float32 (N, D) on the host; see `by_batch`.
+
+    Several ranks, which all call it with the same images, take a part of them each, and all get the whole.
+    """
+    world, N = parallel.world(), len(images)
+    if world.size > 1:
+        share = -(-N // world.size)
+        own = np.arange(world.rank * share, (world.rank + 1) * share).clip(max=N - 1)  # the last ones repeat an image
+        images = images[own]
     batches = by_batch(encoder, lambda x: backend.to_host(encoder(x).data), images, prepare, batch_size)
-    return np.concatenate(batches).reshape(len(images), -1)
+    return world.all_gather(np.concatenate(batches))[:N].reshape(N, -1)
 
 
 def by_batch(

@@ -32,7 +32,7 @@ from minissl.nn.layers import (
 )
 from minissl.nn.memory import MemoryBank, Queue
 from minissl.nn.module import Buffer, Module, Parameter
-from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm
+from minissl.nn.normalization import BatchNorm, GroupNorm, LayerNorm, synchronize
 from minissl.nn.prototypes import Prototypes
 from minissl.nn.recurrent import GRU, LSTM, RNN
 from minissl.nn.summary import summary
@@ -78,5 +78,6 @@ __all__ = [
     "sinusoidal_positions",
     "sinusoidal_positions_2d",
     "summary",
+    "synchronize",
     "watching",
 ]

@@ -2,18 +2,21 @@
 
 from typing import Any
 
-from minissl import backend
+from minissl import backend, parallel
 from minissl.backend import Array
 from minissl.ops.checks import floating, one_axis
 from minissl.ops.reduction import length
 from minissl.tensor import Tensor, as_tensor, record
 
 
-def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5, relu: bool = False) -> tuple[Tensor, Array, Array]:
+def batch_norm(
+    x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5, relu: bool = False, pool: parallel.Pool | None = None
+) -> tuple[Tensor, Array, Array]:
     """y = γ (x − μ)/√(σ² + ε) + β, with mean μ and biased variance σ² per channel over all axes but the last.
 
     x (N, ..., C), γ and β (C,). Returns y and the arrays μ and σ² (C,), which a layer averages for evaluation.
-    relu: max(y, 0) at the end, in the same passes over memory.
+    relu: max(y, 0) at the end, in the same passes over memory. pool: x is one rank's part of a batch, and μ and σ² are
+    those of the batch, on the way back too; parts must be equally large.
     (Ioffe and Szegedy, 2015, "Batch Normalization")
     """
     x, gamma, beta = floating("batch_norm", x), floating("batch_norm", gamma), floating("batch_norm", beta)
@@ -21,13 +24,14 @@ def batch_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5, relu: bool 
         raise ValueError(
             f"batch_norm: expected x (N, ..., C) and γ, β (C,), got {x.shape}, {gamma.shape} and {beta.shape}"
         )
-    if x.size <= x.shape[-1]:
+    if x.size <= x.shape[-1] and pool is None:
         raise ValueError(
             f"batch_norm: expected more than one value per channel, got shape {x.shape}; use a larger batch"
         )
     home, v, scale, shift = backend.of(x.data), x.data, gamma.data, beta.data
-    y, mean, variance = home.batch_norm(v, scale, shift, epsilon, relu)
-    gradients = lambda g: home.batch_norm_gradient(g, v, scale, shift, mean, variance, epsilon, relu)
+    moments, means = (pool.moments, pool.means) if pool else (None, None)
+    y, mean, variance = home.batch_norm(v, scale, shift, epsilon, relu, moments)
+    gradients = lambda g: home.batch_norm_gradient(g, v, scale, shift, mean, variance, epsilon, relu, means)
     return record(y, ((x, gamma, beta), gradients)), mean, variance
 
 

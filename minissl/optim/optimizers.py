@@ -38,12 +38,15 @@ class Optimizer:
             {slot: backend.of(p.data).xp.zeros_like(p.data) for slot in self.slots} for p, _ in self._parameters()
         ]
         self.steps = [0] * len(self.state)
+        self.before_step: Callable[[], None] | None = None
 
     def _parameters(self) -> list[tuple[Parameter, dict[str, Any]]]:
         return [(parameter, group) for group in self.groups for parameter in group["parameters"]]
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient, after `before_step`, which may change gradients."""
+        if self.before_step is not None:
+            self.before_step()
         for i, (parameter, group) in enumerate(self._parameters()):
             if parameter.grad is not None:
                 self.steps[i] += 1

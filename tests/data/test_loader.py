@@ -116,3 +116,21 @@ def test_impossible_loaders_say_what_to_change():
         Loader(DATA, 2, workers=-1)
     with pytest.raises(ValueError, match="'toy' has no rows"):
         Loader(DATA.select(np.arange(0)), 1, drop_last=False)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_joined_are_the_batches_of_one_process(parts: int, workers: int) -> None:
+    loaders = [Loader(DATA, 8, seed=3, workers=workers, part=(i, parts)) for i in range(parts)]
+    assert {len(loader) for loader in loaders} == {2}
+    whole = list(Loader(DATA, 8, seed=3, workers=0).epoch(5))
+    for batch, *shares in zip(whole, *(loader.epoch(5) for loader in loaders), strict=True):
+        for key in ("images", "index"):
+            np.testing.assert_array_equal(np.concatenate([share[key] for share in shares]), batch[key])
+
+
+def test_a_batch_that_cannot_be_shared_out_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"a batch of 8 cannot be shared out to 3 .*; take a batch of 6 or 9"):
+        Loader(DATA, 8, part=(0, 3))
+    with pytest.raises(ValueError, match="drop_last=True"):
+        Loader(DATA, 8, part=(0, 2), drop_last=False)

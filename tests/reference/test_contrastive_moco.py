@@ -192,7 +192,8 @@ def test_only_within_a_step_networks_work_on_sub_batches(monkeypatch: pytest.Mon
     method = make("moco 2", sub_batches=2)
     sizes: set[int] = set()
     normalize = nn.BatchNorm._normalize
-    monkeypatch.setattr(nn.BatchNorm, "_normalize", lambda self, x: sizes.add(len(x)) or normalize(self, x))
+    watched = lambda self, x, world: sizes.add(len(x)) or normalize(self, x, world)
+    monkeypatch.setattr(nn.BatchNorm, "_normalize", watched)
     step(method)
     assert sizes == {N // 2}
     assert all(norm.sub_batches == 1 for norm in method.modules() if isinstance(norm, nn.BatchNorm))

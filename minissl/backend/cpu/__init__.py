@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minissl.backend.base import Array, Backend
+from minissl.backend.base import Array, Backend, Pool
 from minissl.backend.cpu import activations, convolution, indexing, memory, normalization, threads, tokens
 from minissl.backend.windows import Window
 
@@ -90,9 +90,9 @@ class NumpyBackend(Backend):
         return tokens.layer_norm_gradient(g, x, gamma, epsilon)
 
     def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False, pool: Pool | None = None
     ) -> tuple[Array, Array, Array]:
-        return normalization.batch_norm(x, gamma, beta, epsilon, relu)
+        return normalization.batch_norm(x, gamma, beta, epsilon, relu, pool)
 
     def batch_norm_gradient(
         self,
@@ -104,5 +104,6 @@ class NumpyBackend(Backend):
         variance: Array,
         epsilon: float,
         relu: bool = False,
+        pool: Pool | None = None,
     ) -> tuple[Array, Array, Array]:
-        return normalization.batch_norm_gradient(g, x, gamma, beta, mean, variance, epsilon, relu)
+        return normalization.batch_norm_gradient(g, x, gamma, beta, mean, variance, epsilon, relu, pool)

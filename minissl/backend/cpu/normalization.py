@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minissl.backend.base import Pool
 from minissl.backend.cpu.memory import empty
 from minissl.backend.cpu.threads import CHUNK, Result, chunks, split, workspace
 
@@ -39,14 +40,17 @@ def column_sum(rows: np.ndarray, C: int) -> np.ndarray:
 
 
 def batch_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, relu: bool
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, relu: bool, pool: Pool | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `Backend.batch_norm`."""
     C = x.shape[-1]
     M = x.size // C
     r = pixels_side_by_side(M, C)
     rows = x.reshape(M // r, r * C)
-    mean, variance = (v.astype(x.dtype) for v in moments(rows, C))
+    mean, variance = moments(rows, C)
+    if pool is not None:
+        mean, variance = pool(mean, variance)
+    mean, variance = mean.astype(x.dtype), variance.astype(x.dtype)
     scale, shift = scale_and_shift(gamma, beta, mean, variance, epsilon, r)
     y = empty(rows.shape, x.dtype)
 
@@ -98,6 +102,7 @@ def batch_norm_gradient(
     variance: np.ndarray,
     epsilon: float,
     relu: bool,
+    pool: Pool | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """See `Backend.batch_norm_gradient`."""
     C = x.shape[-1]
@@ -126,9 +131,12 @@ def batch_norm_gradient(
     dbeta, dgamma = (np.sum(v, axis=0) for v in zip(*over_slices(sums, rows), strict=True))
     deviation = np.sqrt(variance + x.dtype.type(epsilon))
     dgamma /= deviation
+    sum_g, sum_gx = dbeta, dgamma
+    if pool is not None:
+        sum_g, sum_gx = (M * mean for mean in pool(dbeta / M, dgamma / M))
     a = gamma / deviation
-    c1 = -a * dgamma / (deviation * M)
-    c0 = -a * dbeta / M - c1 * mean
+    c1 = -a * sum_gx / (deviation * M)
+    c0 = -a * sum_g / M - c1 * mean
     wide_a, wide_c1, wide_c0 = (np.tile(v.astype(x.dtype), r) for v in (a, c1, c0))
     dx = empty(rows.shape, x.dtype)
 

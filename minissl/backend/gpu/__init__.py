@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minissl.backend.base import Array, Backend
-from minissl.backend.gpu import convolution, elementwise, normalization, pooling, tokens
+from minissl.backend.base import Array, Backend, Pool
+from minissl.backend.gpu import communication, convolution, elementwise, normalization, pooling, tokens
 from minissl.backend.windows import Window
 
 INSTALL = (
@@ -35,6 +35,7 @@ class CupyBackend(Backend):
         self.xp = _import_cupy()
         if not self.xp.cuda.is_available():
             raise RuntimeError(f"no CUDA driver or device: {_why_no_device(self.xp)}")
+        communication.choose_device(self.xp)
         try:
             _compute_something(self.xp)
         except Exception as error:  # CuPy has a dozen kinds, by the library that failed; any of them means the same
@@ -95,9 +96,9 @@ class CupyBackend(Backend):
         return tokens.layer_norm_gradient(self.xp, g, x, gamma, epsilon)
 
     def batch_norm(
-        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False
+        self, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool = False, pool: Pool | None = None
     ) -> tuple[Array, Array, Array]:
-        return normalization.batch_norm(self.xp, x, gamma, beta, epsilon, relu)
+        return normalization.batch_norm(self.xp, x, gamma, beta, epsilon, relu, pool)
 
     def batch_norm_gradient(
         self,
@@ -109,8 +110,9 @@ class CupyBackend(Backend):
         variance: Array,
         epsilon: float,
         relu: bool = False,
+        pool: Pool | None = None,
     ) -> tuple[Array, Array, Array]:
-        return normalization.batch_norm_gradient(self.xp, g, x, gamma, beta, mean, variance, epsilon, relu)
+        return normalization.batch_norm_gradient(self.xp, g, x, gamma, beta, mean, variance, epsilon, relu, pool)
 
 
 def _import_cupy() -> Any:

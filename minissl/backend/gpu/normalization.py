@@ -6,7 +6,7 @@ the ReLU was zero is computed again from x instead of being kept.
 
 from typing import Any
 
-from minissl.backend.base import Array
+from minissl.backend.base import Array, Pool
 from minissl.backend.gpu import sums
 from minissl.backend.gpu.kernels import Kernel, alike
 
@@ -42,24 +42,28 @@ SUMS = Kernel(
     """,
 )
 
-# dx = γ/σ (g − dβ/M − x̂ dγ/M)
+# dx = γ/σ (g − mean g − x̂ mean g·x̂), with the means dβ/M and dγ/M
 INPUT_GRADIENT = Kernel(
     "batch_norm_input_gradient",
-    "T g, T x, T gamma, T beta, T mean, T variance, T dgamma, T dbeta, T epsilon, bool relu, T M",
+    "T g, T x, T gamma, T beta, T mean, T variance, T mean_g, T mean_gx, T epsilon, bool relu",
     "T dx",
     """
     const T deviation = sqrt(variance + epsilon), normalized = (x - mean) / deviation;
     const T through = relu && !(gamma * normalized + beta > 0) ? T(0) : g;
-    dx = gamma / deviation * (through - dbeta / M - normalized * (dgamma / M));
+    dx = gamma / deviation * (through - mean_g - normalized * mean_gx);
     """,
 )
 
 
-def batch_norm(xp: Any, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool) -> tuple[Array, Array, Array]:
+def batch_norm(
+    xp: Any, x: Array, gamma: Array, beta: Array, epsilon: float, relu: bool, pool: Pool | None = None
+) -> tuple[Array, Array, Array]:
     """See `Backend.batch_norm`."""
     x, gamma, beta = alike(xp, x, gamma, beta)
     rows = x.reshape(-1, x.shape[-1])  # (M, C)
     mean, variance = sums.moments(xp, rows)
+    if pool is not None:
+        mean, variance = pool(mean, variance)
     y = xp.empty(rows.shape, x.dtype)
     NORMALIZE(xp, rows, gamma, beta, mean, variance, epsilon, relu, y)
     return y.reshape(x.shape), mean, variance
@@ -75,6 +79,7 @@ def batch_norm_gradient(
     variance: Array,
     epsilon: float,
     relu: bool,
+    pool: Pool | None = None,
 ) -> tuple[Array, Array, Array]:
     """See `Backend.batch_norm_gradient`."""
     g, x, gamma, beta, mean, variance = alike(xp, g, x, gamma, beta, mean, variance)
@@ -85,6 +90,9 @@ def batch_norm_gradient(
     partial = xp.empty((2, P, C), x.dtype)
     SUMS(xp, g_rows, rows, gamma, beta, mean, variance, epsilon, relu, C, M * C, P * C, *partial)
     dgamma, dbeta = sums.fold(xp, sums.ADD, partial)
+    mean_g, mean_gx = dbeta / M, dgamma / M
+    if pool is not None:
+        mean_g, mean_gx = pool(mean_g, mean_gx)
     dx = xp.empty(rows.shape, x.dtype)
-    INPUT_GRADIENT(xp, g_rows, rows, gamma, beta, mean, variance, dgamma, dbeta, epsilon, relu, M, dx)
+    INPUT_GRADIENT(xp, g_rows, rows, gamma, beta, mean, variance, mean_g, mean_gx, epsilon, relu, dx)
     return dx.reshape(x.shape), dgamma, dbeta
