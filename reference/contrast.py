@@ -1,7 +1,8 @@
 """What the contrastive chapters share: two augmented views, batches larger than memory, and a look at collapse.
 
 A chapter writes `embed`, from views to embeddings, and `compare`, from embeddings to the loss. Between the two, a batch
-can be cut: `--accumulate n` gives the loss and gradient of the whole batch with the memory of an n-th of it.
+can be cut: `--accumulate n` gives the loss and gradient of the whole batch with the memory of an n-th of it; and
+several processes embed a part of it each, and compare all of it.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minissl import augment, evaluation, models, nn, ops, random
+from minissl import augment, evaluation, models, nn, ops, parallel, random
 from minissl.backend import Array
 from minissl.data import DataSet
 from minissl.data.loader import Batch
@@ -52,6 +53,12 @@ class Config(Settings):
         super().__post_init__()
         if self.batch_size % self.accumulate:
             raise ValueError(f"--accumulate {self.accumulate}: expected a divisor of --batch-size {self.batch_size}")
+        own = self.batch_size // parallel.world().size
+        if own % self.accumulate:
+            raise ValueError(
+                f"--accumulate {self.accumulate}: expected a divisor of the {own} images that a process has of "
+                f"--batch-size {self.batch_size}"
+            )
 
 
 class Contrastive(Method):
@@ -83,14 +90,19 @@ class Contrastive(Method):
         raise TypeError(f"{type(self).__name__} must define compare(z1, z2, ...)")
 
     def loss(self, views: tuple[Any, ...]) -> Tensor:
-        return self.compare(*self.embed(views))
+        return self.compared(self.embed(views))
+
+    def compared(self, z: tuple[Tensor, ...]) -> Tensor:
+        """The loss of the whole batch; every rank computes it, of the same embeddings."""
+        with parallel.alone():
+            return self.compare(*z)
 
     def gradients(self, views: tuple[Any, ...]) -> dict[str, float]:
         if self.config.accumulate > 1:
             loss, z = self.in_parts(views)
         else:
-            z = self.embed(views)
-            loss = self.compare(*z)
+            z = tuple(map(parallel.gather, self.embed(views)))
+            loss = self.compared(z)
             loss.backward()
         return {"loss": loss.item(), **evaluation.spread(z[0].data, z[1].data)}
 
@@ -98,7 +110,7 @@ class Contrastive(Method):
         """Loss and embeddings of the whole batch, and its gradient, with the graph of one part in memory at a time.
 
         The loss L needs all embeddings z at once, but ∂L/∂w = Σ ∂L/∂z · ∂z/∂w is a sum over images:
-            1. z of all images, without a graph.    2. L(z) and g = ∂L/∂z.
+            1. z of all images, on all ranks, without a graph.    2. L(z) and g = ∂L/∂z.
             3. Part by part z again, with its graph, and back through Σ z·g, whose derivative after z is g.
         Only batch norm differs: it has the statistics of a part, as it has those of a device where there are several.
         """
@@ -111,15 +123,17 @@ class Contrastive(Method):
         drawn = numbers.state
         with no_grad():
             pieces = zip(*(self.embed(cut(part)) for part in parts), strict=True)
-            z = tuple(Tensor(ops.concatenate(list(piece)).data, requires_grad=True) for piece in pieces)
+            own = [ops.concatenate(list(piece)) for piece in pieces]
+            z = tuple(Tensor(parallel.gather(each).data, requires_grad=True) for each in own)
         for average, before in averages:  # each part enters them once, in step 3
             average.data = before
         numbers.state = drawn  # of dropout and the like
-        loss = self.compare(*z)
+        loss = self.compared(z)
         loss.backward()
+        g = [parallel.own_gradient(each.grad) if each.grad is not None else None for each in z]
         for part in parts:
-            pairs = zip(self.embed(cut(part)), z, strict=True)
-            total = sum((own * whole.grad[part]).sum() for own, whole in pairs if whole.grad is not None)
+            pairs = zip(self.embed(cut(part)), g, strict=True)
+            total = sum((piece * gradient[part]).sum() for piece, gradient in pairs if gradient is not None)
             total.backward()
         return loss, z
 

@@ -58,6 +58,8 @@ class Settings:
     fine_tune_epochs: int = 10
     # Peak of the learning rate of fine-tuning and of segmentation, by AdamW for every chapter
     fine_tune_rate: float = 1e-3
+    # Under mpiexec: batch norm has the statistics of the whole batch, as in one process; otherwise of each one's part
+    sync_bn: bool = True
     # Threads that read data ahead
     workers: int = 1
     # Stop at the first operation that gives NaN or infinity, and name it (slow)

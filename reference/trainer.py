@@ -1,7 +1,8 @@
 """The one training loop: batches, steps, a progress bar, a line of metrics per epoch, and checkpoints to resume from.
 
 All random numbers of a step come from (seed, epoch, batch), and a checkpoint holds every weight, average and momentum:
-a run killed at any moment and resumed ends with the same bits as one that was never interrupted.
+a run killed at any moment and resumed ends with the same bits as one that was never interrupted. Several processes
+(`minissl.parallel`) share every batch, and step along the mean of their gradients.
 """
 
 import json
@@ -15,9 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from minissl import backend, checkpoint, optim, random
+from minissl import backend, checkpoint, nn, optim, parallel, random
 from minissl.data import DataSet, Loader
 from minissl.tensor import debug_nan
 from reference.chapters import find
@@ -72,8 +74,11 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
 
     Writes `<name>checkpoint.safetensors` and `<name>metrics.jsonl` to `out`. Raises Interrupted after Ctrl-C.
     """
-    loader = Loader(data, config.batch_size, config.seed, config.workers)
+    world = parallel.world()
+    loader = Loader(data, config.batch_size, config.seed, config.workers, part=(world.rank, world.size))
+    nn.synchronize(method, config.sync_bn)
     optimizer = make_optimizer(method, config)
+    optimizer.before_step = lambda: average_over_ranks(method)
     file, metrics = out / f"{name}checkpoint.safetensors", out / f"{name}metrics.jsonl"
     progress = restore(file, method, optimizer) if file.is_file() else Progress()
     # A run killed between checkpoint and metrics has a line too few or too many; the checkpoint knows them all.
@@ -81,6 +86,7 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
     batches = len(loader)
     method.before_training(data, out)
     method.train()
+    stop = False
 
     with (
         interruptible() as interrupted,
@@ -92,16 +98,16 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
             method.start_epoch(progress.epoch)
             clock = time.perf_counter()
             for batch in islice(loader.epoch(progress.epoch), progress.batch, None):
-                if interrupted:
+                if stop:
                     save(file, method, optimizer, progress, config)
                     raise Interrupted
-                rng = random.seed(config.seed, progress.epoch, progress.batch + 1)  # 0 is the loader's
+                random.seed(config.seed, progress.epoch, progress.batch + 1)  # 0 is the loader's
                 optimizer.learning_rate = learning_rate(config, progress, batches)
 
-                views = method.views(batch, rng)
+                views = method.views(batch, random.rows(config.batch_size // world.size))
                 backend.current().synchronize()
                 loaded = time.perf_counter()
-                logged = method.training_step(views, optimizer)
+                logged, stop = agreed(method.training_step(views, optimizer), bool(interrupted))
                 finished = time.perf_counter()
 
                 check_finite(logged, f"epoch {progress.epoch + 1}, step {progress.batch + 1} of {batches}")
@@ -118,9 +124,29 @@ def train(method: Method, data: DataSet, config: Settings, out: Path, name: str 
             method.end_epoch(progress.epoch - 1, out)
             if bar.disable:
                 print(epoch_line(config, batches, progress), flush=True)
-        if interrupted:
+        if agreed({}, bool(interrupted))[1]:
             raise Interrupted
     return progress
+
+
+def average_over_ranks(method: Method) -> None:
+    """Gradients become the mean of all ranks', and so do averages of batch norm that saw a part of the batch."""
+    if parallel.world().size == 1:
+        return
+    learned = [parameter for parameter in method.parameters() if parameter.grad is not None]
+    norms = [m for m in method.modules() if isinstance(m, nn.BatchNorm) and not m.synchronized]
+    running = [average for norm in norms for average in (norm.running_mean, norm.running_var)]
+    means = iter(parallel.mean([p.grad for p in learned] + [average.data for average in running]))
+    for parameter in learned:
+        parameter.grad = next(means)
+    for average in running:
+        average.data = next(means)
+
+
+def agreed(logged: dict[str, float], interrupted: bool) -> tuple[dict[str, float], bool]:
+    """What all ranks log, the mean, and whether any was interrupted: they stop after the same step."""
+    [means] = parallel.mean([np.array([*logged.values(), interrupted], np.float64)])
+    return dict(zip(logged, means[:-1].tolist(), strict=True)), bool(means[-1] > 0)
 
 
 def learning_rate(config: Settings, progress: Progress, batches: int) -> float:

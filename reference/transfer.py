@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from minissl import backend, evaluation
+from minissl import backend, evaluation, parallel
 from minissl.data import DataSet
 from reference.method import Method, build
 from reference.settings import Settings
@@ -112,15 +112,17 @@ def origin(method: Method) -> str:
 
 
 def recipe(config: Settings, count: int) -> Settings:
-    """The settings of fine-tuning on an epoch of `count` images."""
+    """The settings of fine-tuning on an epoch of `count` images; ranks have equal parts of a batch."""
+    ranks = parallel.world().size
     return Settings(
         backend=config.backend,
         epochs=config.fine_tune_epochs,
-        batch_size=min(BATCH, count),
+        batch_size=max(1, min(BATCH, count) // ranks) * ranks,
         optimizer="adamw",
         learning_rate=config.fine_tune_rate,
         weight_decay=WEIGHT_DECAY,
         seed=config.seed,
+        sync_bn=config.sync_bn,
         workers=config.workers,
         debug_nan=config.debug_nan,
     )

@@ -44,7 +44,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from minissl import backend, losses, models, nn, ops, random
+from minissl import backend, losses, models, nn, ops, parallel, random
 from minissl.backend import Array
 from minissl.data import DataSet
 from minissl.nn.frozen import frozen
@@ -107,6 +107,11 @@ class Config(contrast.Config):
         if self.version < 3 and (together % self.sub_batches or together == self.sub_batches):
             raise ValueError(
                 f"--sub-batches {self.sub_batches}: expected parts of at least 2 of {together} images, equally many"
+            )
+        ranks = parallel.world().size
+        if self.version < 3 and self.sub_batches % ranks:
+            raise ValueError(
+                f"--sub-batches {self.sub_batches}: {ranks} processes have equally many each, expected a multiple of it"
             )
         if self.version < 3 and self.shuffle and self.sub_batches == 1:
             raise ValueError("--sub-batches 1: there is nothing to shuffle, expected at least 2, or --no-shuffle")
@@ -173,10 +178,13 @@ class MoCo(contrast.Contrastive):
         return ops.l2_normalize(q), ops.l2_normalize(k)
 
     def shuffled_keys(self, x: Array) -> Tensor:
-        """Keys (N, D) of views x, in their order, but with the batch statistics of another one."""
-        order = random.generator().permutation(len(x))
+        """Keys (N, D) of views x, in their order, but with the batch statistics of another one, across all ranks."""
+        every, own = parallel.world().all_gather, parallel.own_rows
+        everywhere = every(x)  # of the whole batch
+        order = random.generator().permutation(len(everywhere))
         back = np.argsort(order)  # order[back[i]] = i
-        return self.key(Tensor(x[backend.to_device(order)]))[backend.to_device(back)]
+        k = self.key(Tensor(everywhere[backend.to_device(own(order))]))  # a constant: the key encoder does not learn
+        return Tensor(every(k.data)[backend.to_device(own(back))])
 
     def compare(self, *z: Tensor) -> Tensor:
         if self.config.version == 3:
