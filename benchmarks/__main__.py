@@ -9,7 +9,7 @@ import sys
 COMMANDS = {
     "steps": "whole training steps: time, share of the machine's peak, memory, ratio to PyTorch",
     "memory": "the same steps: only the most memory they hold, ratio to PyTorch",
-    "scaling": "how a step's time grows with the batch, the image's side and the width: exponents and pictures",
+    "scaling": "how a step's time grows with batch, side and width: exponents, pictures; with --ranks: with processes",
     "ops": "single ops, forward and backward: time, GFLOP/s or GB/s, ratio to PyTorch",
     "losses": "each loss as its batch grows: time, memory, ratio to PyTorch",
 }

@@ -3,6 +3,7 @@
 One of the three changes at a time, the others staying at the step's usual size. A straight line through the logarithms
 gives the exponent p of time ≈ a·sizeᵖ; beside it stands the exponent of the operations that the step needs. Time that
 grows more slowly than operations had a part that does not grow; time that grows faster falls out of a cache.
+With --ranks: one batch on several processes instead, see `benchmarks.ranks`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import harness, settings
+from benchmarks import harness, ranks, settings
 from benchmarks.workloads import WORKLOADS, Size
 
 FACTORS = {"images": (0.125, 0.25, 0.5, 1), "side": (0.5, 0.75, 1, 1.5), "width": (0.25, 0.5, 0.75, 1)}
@@ -96,7 +97,13 @@ def main(arguments: list[str]) -> None:
         p.add_argument(f"--{name}", type=settings.positive, nargs="*", metavar="N", help=text)
     settings.add_plan(p, harness.Plan(rounds=5, steps=2, warmup=1))
     p.add_argument("--plot", action="store_true", help="draw a PNG of each step beside the JSON file")
+    p.add_argument(
+        "--ranks", type=settings.positive, nargs="+", metavar="N", help="numbers of processes, such as 1 2 4"
+    )
     options = p.parse_args(arguments)
+    if options.ranks:
+        ranks.main(options)
+        return
     names = settings.chosen(options, "step", WORKLOADS)
     asked = {n: {d: values_of(d, getattr(options, d), WORKLOADS[n].size) for d in FACTORS} for n in names}
     if not any(asked[names[0]].values()):
