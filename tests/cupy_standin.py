@@ -123,7 +123,8 @@ cupy = Module(
 )
 special = Module("cupyx.scipy.special")
 scatters = {name: getattr(ndarray, name) for name in ("scatter_add", "scatter_max", "scatter_min")}
-distributed = Module("cupyx.distributed", init_process_group=cupy_distributed.init_process_group)
+distributed = ModuleType("cupyx.distributed")
+distributed.__dict__["init_process_group"] = cupy_distributed.init_process_group
 cupyx = Module("cupyx", distributed=distributed, scipy=SimpleNamespace(special=special), **scatters)
 MODULES = {module.__name__: module for module in (cupy, cuda, cupy.fft, stride_tricks, cupy.linalg, cupy.random)}
 MODULES |= {"cupyx": cupyx, "cupyx.scipy.special": special, "cupyx.distributed": distributed}
