@@ -60,7 +60,7 @@ def joined(errors: tuple[type[Exception], ...]) -> Iterator[None]:
         return
     if world.rank > 0:  # where all have the same to say, rank 0 says it
         time.sleep(PATIENCE)
-    print(message, file=screen, flush=True)
+    print(message + "\n", end="", file=screen, flush=True)  # in one piece, as others may print too
     world.abort(1)
 
 
