@@ -40,6 +40,7 @@ from minissl.backend import Array
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, stop_gradient
+from reference import seasons
 from reference.contrast import augmented
 from reference.contrastive import moco
 from reference.contrastive.moco import MoCo, sub_batches
@@ -94,7 +95,7 @@ class SeCo(MoCo):
     @classmethod
     def open_data(cls, config: Any) -> DataSet:
         found = super().open_data(config)
-        check_seasons(found)
+        seasons.check(found, "seco", DATES)
         return found
 
     @property
@@ -107,10 +108,7 @@ class SeCo(MoCo):
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         """The query and its keys, (N, H, W, C) each."""
-        seasons = batch["seasons"]  # (N, T, H, W, C)
-        N, T = seasons.shape[:2]
-        dates = rng.permuted(np.tile(np.arange(T), (N, 1)), axis=1)[:, :DATES].T  # (3, N), without replacement
-        x = [self.raw({"images": seasons[np.arange(N), t]}) for t in dates]
+        x = [self.raw({"images": date}) for date in seasons.drawn(batch["seasons"], rng, DATES)]
         a, other = rng.integers(2**32, size=2)
         if self.config.keys == "augmented":
             return self.drawn(x[0], a), self.drawn(x[0], other)
@@ -160,13 +158,3 @@ class SideBySide(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return ops.concatenate([head(h) for head in self.heads], axis=1)
-
-
-def check_seasons(data: DataSet) -> None:
-    """Raise ValueError where there are not enough dates of every place."""
-    if "seasons" not in data or data["seasons"].ndim != 5 or data["seasons"].shape[1] < DATES:
-        found = f"has shape {data['seasons'].shape}" if "seasons" in data else "is not there"
-        raise ValueError(
-            f"seco: expected an array 'seasons' (N, T, H, W, C) with at least {DATES} dates of each place, "
-            f"in data {data.name!r}; it {found}"
-        )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minissl import losses, random
+from reference import seasons
 from reference.contrastive.moco import MoCo
-from reference.earth.seco import check_seasons
 from tests.contrastive_chapters import D, N, embeddings, first_views, make, step, tiny_data
 
 
@@ -99,11 +99,11 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="--seasons: expected at least 3"):
         make("seco", seasons=2)
     data = tiny_data()
-    check_seasons(data)
+    seasons.check(data, "seco", 3)
     few = data.select(np.arange(4))
     few.arrays["seasons"] = few["seasons"][:, :2]
     with pytest.raises(ValueError, match=r"at least 3 dates of each place.*has shape \(4, 2, 16, 16, 3\)"):
-        check_seasons(few)
+        seasons.check(few, "seco", 3)
     del few.arrays["seasons"]
     with pytest.raises(ValueError, match="it is not there"):
-        check_seasons(few)
+        seasons.check(few, "seco", 3)
