@@ -110,7 +110,7 @@ ASKED: dict[str, dict[str, tuple[Any, ...]]] = {
     "contrastive": {"labels": (0.1,), "segment": (1.0,), "scores": ("accuracy",)},
     "positives": {"labels": (0.1,), "segment": (), "scores": ("accuracy",)},
     "seasons": {"labels": (0.1, 1.0), "segment": (), "scores": ("accuracy", "mAP")},
-    "sensors": {"labels": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0), "segment": (0.1, 1.0), "scores": ("accuracy",)},
+    "sensors": {"labels": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0), "segment": (0.1, 1.0), "scores": ("accuracy", "mAP")},
 }
 
 
@@ -130,6 +130,12 @@ class League:
     scenes: int = 2000
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 64
+    # What --data holds, where its names do not tell: images, stack, series, eurosat, bigearthnet, sen12ms or seco
+    layout: str | None = None
+    # Options of its reader, as JSON
+    options: str = "{}"
+    # Leave out files that cannot be used, and list them, instead of stopping
+    skip_bad_files: bool = False
     # Times the default epochs of every chapter
     budget: float = 1.0
     # Parts of the labels on which encoder and classifier are fine-tuned, and if several also linear probes; by default
@@ -261,6 +267,9 @@ def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
             "data": league.data,
             "scenes": league.scenes,
             "image_size": league.image_size,
+            "layout": league.layout,
+            "options": league.options,
+            "skip_bad_files": league.skip_bad_files,
             "seed": seed,
             "epochs": max(1, round(league.budget * epochs)),
             "baselines": entry.baselines is not None,
@@ -283,6 +292,6 @@ def flags(values: dict[str, Any]) -> list[str]:
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             line.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value != ():
+        elif value not in ((), None):
             line += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
     return line

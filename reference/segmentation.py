@@ -111,8 +111,11 @@ def cannot_segment(method: Method, parts: dict[str, DataSet]) -> str | None:
 
 def covers(parts: dict[str, DataSet]) -> tuple[str, ...]:
     """The names of the classes of pixels: the scenes' own, else their numbers up to the largest."""
-    if parts["train"].name == "scenes":
+    data = parts["train"]
+    if data.name == "scenes" or data.tags == COVERS:
         return COVERS
+    if data.tags and data.classes == data.tags:  # classes of places and of pixels are the same, as in SEN12MS
+        return data.tags
     largest = max(int(part["masks"].max(initial=0, where=part["masks"] != NO_CLASS)) for part in parts.values())
     return tuple(map(str, range(1 + largest)))
 

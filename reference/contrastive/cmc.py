@@ -121,9 +121,6 @@ class CMC(contrast.Contrastive):
             images = [seen(x, SHOWN[0]), *(seen(0.6 * x, bands) for bands in SHOWN[1:])]  # plants are bright there
         return dict(zip(self.groups, images, strict=True))
 
-    def picture(self, images: np.ndarray) -> np.ndarray:
-        return super().picture(images) if self.config.views == "lab" else seen(images, RED_GREEN_BLUE)
-
 
 def seen(images: np.ndarray, bands: tuple[int, ...]) -> np.ndarray:
     """Three bands of reflectance as red, green and blue, in [0, 1]."""
