@@ -9,7 +9,7 @@ import numpy as np
 from minissl import augment, backend, data, nn, random
 from minissl.data import DataSet
 from minissl.data.loader import Batch
-from minissl.data.scenes.render import RED_GREEN_BLUE, true_colour
+from minissl.data.scenes.render import RED_GREEN_BLUE, tone
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
 from reference.settings import Settings, options_of
@@ -157,5 +157,5 @@ def visible(images: np.ndarray) -> np.ndarray:
     Twelve or thirteen are taken for Sentinel-2's, in their order: B4, B3, B2 are shown.
     """
     if images.shape[-1] in SENTINEL_2:
-        return true_colour(images[..., RED_GREEN_BLUE]) / np.float32(255)
+        return tone(images[..., RED_GREEN_BLUE])
     return np.clip(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], 0, 1)

@@ -11,11 +11,11 @@ import numpy as np
 
 from minissl import augment, backend, evaluation, losses, models
 from minissl.data import DataSet, evenly
+from minissl.data.colours import land_colours
 from minissl.data.loader import Batch
 from minissl.data.scenes import COVERS
 from minissl.models import Backbone
 from minissl.tensor import Tensor
-from minissl.viz.colours import land_colours
 from reference.method import Inputs, Method
 from reference.settings import Settings
 from reference.supervised import Downstream

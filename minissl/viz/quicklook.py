@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minissl.data import LAYOUTS, DataSet, evenly, open_data
-from minissl.viz.colours import RAMP, cover_colours, ndvi_colours, radar, stretched
+from minissl.data.colours import RAMP, cover_colours, ndvi_colours, radar, stretched
 from minissl.viz.curves import curves
 from minissl.viz.images import image_grid
 

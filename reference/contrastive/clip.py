@@ -28,10 +28,9 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import backend, evaluation, losses, models, nn, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, colours
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, no_grad
-from minissl.viz import colours
 from reference import captions, contrast, pictures, radar
 from reference.method import Inputs
 from reference.transfer import has_classes

@@ -30,12 +30,11 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import backend, losses, models, nn, ops
-from minissl.data import DataSet
+from minissl.data import DataSet, colours
 from minissl.data.loader import Batch
 from minissl.models import Backbone
 from minissl.models.cross_channel import ChannelGroups
 from minissl.tensor import Tensor
-from minissl.viz import colours
 from reference import contrast, radar
 from reference.method import Inputs
 

@@ -162,6 +162,11 @@ def average_cells(cells: np.ndarray) -> np.ndarray:
     return sum(cells[down::DETAIL, right::DETAIL] for down in steps for right in steps) / np.float32(DETAIL**2)
 
 
+def tone(seen: np.ndarray) -> np.ndarray:
+    """Reflectance as a screen shows it, in [0, 1]: 0.3 is white, and a gamma keeps forests from being black."""
+    return np.clip(seen / 0.3, 0, 1) ** (1 / 1.5)
+
+
 def true_colour(seen: np.ndarray) -> np.ndarray:
-    """Reflectance of bands B4, B3, B2, (..., 3), as uint8: 0.3 is white, and a gamma keeps forests from being black."""
-    return np.rint(255 * np.clip(seen / 0.3, 0, 1) ** (1 / 1.5)).astype(np.uint8)
+    """Reflectance of bands B4, B3, B2, (..., 3), as uint8 red, green and blue."""
+    return np.rint(255 * tone(seen)).astype(np.uint8)
