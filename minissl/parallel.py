@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minissl import backend, random
 from minissl.backend import Array
@@ -29,6 +29,7 @@ from minissl.tensor import Tensor, record
 # Where launchers say how many processes they started: Open MPI; MPICH, Intel MPI and Slurm; MVAPICH; Slurm's steps.
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 SMALL = 1 << 23  # bytes up to which arrays travel together (8 MB)
+SOON, PAUSE = 2e-4, 2e-5  # seconds: the others are looked for without a pause, and then with pauses
 
 
 class Alone:
@@ -87,22 +88,22 @@ class MPI(Alone):
     def all_reduce(self, array: Array) -> Array:
         xp = backend.of(array).xp
         total = xp.empty(array.shape, array.dtype)
-        self._comm.Allreduce(xp.asarray(array, order="C"), total)
+        wait(self._comm.Iallreduce(xp.asarray(array, order="C"), total))
         return total
 
     def all_gather(self, array: Array) -> Array:
         xp = backend.of(array).xp
         rows = xp.empty((self.size * len(array), *array.shape[1:]), array.dtype)
-        self._comm.Allgather(xp.asarray(array, order="C"), rows)
+        wait(self._comm.Iallgather(xp.asarray(array, order="C"), rows))
         return rows
 
     def broadcast(self, array: Array) -> Array:
         array = backend.of(array).xp.array(array, order="C")
-        self._comm.Bcast(array)
+        wait(self._comm.Ibcast(array))
         return array
 
     def barrier(self) -> None:
-        self._comm.Barrier()
+        wait(self._comm.Ibarrier())
 
     def all_here(self, seconds: float) -> bool:
         asked, until = self._last.Ibarrier(), time.monotonic() + seconds
@@ -115,6 +116,14 @@ class MPI(Alone):
         sys.stderr.flush()
         self._comm.Abort(code)
         raise SystemExit(code)  # not reached
+
+
+def wait(request: Any) -> None:
+    """Until the others are as far. MPI's own wait never sleeps, and keeps from its core a rank that shares it."""
+    soon = time.perf_counter() + SOON
+    while not request.Test():
+        if time.perf_counter() > soon:
+            time.sleep(PAUSE)
 
 
 class NCCL(MPI):

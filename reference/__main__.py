@@ -73,7 +73,7 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
         raise ValueError(f"{name} is made for squares of --image-size {side}, got {H}x{W} pixels; {remedy}")
     parts = {part: images.part(part) for part in data.PARTS}
     training = parts["train"]
-    check_range(training["images"])
+    data.check_range(training)
     mean, deviation = augment.channel_statistics(training["images"])
     method = build(
         chapter, config, Inputs(images.channels, mean, deviation, images.classes, len(training), images.tags)
@@ -98,15 +98,6 @@ def run(chapter: type[Method], name: str, config: Settings) -> None:
     except (Interrupted, KeyboardInterrupt):
         print(f"\nInterrupted. Continue with: python -m reference {name} --resume {out}")
         raise SystemExit(130) from None
-
-
-def check_range(images: np.ndarray) -> None:
-    """Raise ValueError for stored floats outside [0, 1], which the augmentations would clip without a word."""
-    if images.dtype.kind == "f" and not 0 <= images.min() <= images.max() <= 1:
-        raise ValueError(
-            f"floating-point images must lie in [0, 1], got {images.min():.4g} to {images.max():.4g}; "
-            "scale them first, as in reflectance / 10,000 clipped to 1"
-        )
 
 
 def summarise(

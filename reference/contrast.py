@@ -73,6 +73,11 @@ class Contrastive(Method):
         super().__init__(config, inputs)
         self.encoder = models.resnet18(config.width, inputs.channels, config.stem)
 
+    @classmethod
+    def open_images(cls, config: Any, channels: int) -> DataSet:
+        """Images alone: what positives are made of, such as captions, the encoder does not need."""
+        return super().open_data(config)
+
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         images = self.raw(batch)  # (N, H, W, C)
         return self.view(images, rng), self.view(images, rng)
@@ -152,12 +157,20 @@ class Contrastive(Method):
 
 def augmented(images: Array, rng: np.random.Generator, c: Config) -> Array:
     """One random view of each image, (N, H, W, C) in [0, 1]."""
+    return coloured(framed(images, rng, c), rng, c)
+
+
+def framed(images: Array, rng: np.random.Generator, c: Config) -> Array:
+    """Random crops, flips and turns, which leave every colour as it is: (N, H, W, C)."""
     if c.crop < 1:
         images = augment.random_resized_crop(images, rng, scale=(c.crop, 1.0))
     if c.flip:
         images = augment.horizontal_flip(images, rng)
-    if c.turns:
-        images = augment.quarter_turns(augment.vertical_flip(images, rng), rng)
+    return augment.quarter_turns(augment.vertical_flip(images, rng), rng) if c.turns else images
+
+
+def coloured(images: Array, rng: np.random.Generator, c: Config) -> Array:
+    """Random colours and blur, which leave every pixel where it is: (N, H, W, C)."""
     hue = c.jitter / 4 if images.shape[-1] == 3 else 0.0
     images = augment.color_jitter(images, rng, c.jitter, c.jitter, c.jitter, hue)
     images = augment.grayscale(images, rng, c.grey)

@@ -39,8 +39,6 @@ from minissl import backend, checkpoint, data, viz
 from minissl.backend import BackendUnavailable
 from minissl.data import DataSet
 from minissl.evaluation import extract, standardize
-from reference.__main__ import check_range
-from reference.contrast import Contrastive
 from reference.method import Method
 from reference.pictures import unit
 from reference.report import reduced
@@ -107,7 +105,7 @@ def embed(options: Embed, run: Path, source: str) -> tuple[Method, DataSet]:
     dataset = opened(method, source, options)
     if not len(dataset):
         raise ValueError(f"data {source!r} has no images")
-    check_range(dataset["images"])
+    data.check_range(dataset)
     made: dict[str, Any] = {
         "chapter": name,
         "checkpoint": str((method.config.out / CHECKPOINT).resolve()),
@@ -148,14 +146,8 @@ def opened(method: Method, source: str, options: Embed, size: int | None = None)
         workers=options.workers,
         skip_bad_files=options.skip_bad_files,
     )
-    chapter: Any = type(method)
     C = method.inputs.channels
-    if isinstance(method, Contrastive):
-        # What positives are made of, such as captions, the encoder does not need.
-        found = super(Contrastive, chapter).open_data(config)
-        if found.channels == C:
-            return found
-    found = chapter.open_data(config)  # such as images of two sensors, joined
+    found = type(method).open_images(config, C)
     if found.channels != C:
         raise ValueError(
             f"data {source!r}: the run learned from images with {C} channels, these have "

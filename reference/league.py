@@ -2,6 +2,7 @@
 
     python -m reference league                             the pretext tasks on scenes, three seeds each
     python -m reference league --part contrastive          the contrastive frameworks
+    python -m reference league --part positives            ways of making positives, under one loss
     python -m reference league --part seasons              SeCo and what it builds on
     python -m reference league --part sensors              Sentinel-1 and Sentinel-2, and what few labels can do
     python -m reference league --data PATH                 the same on a folder of images
@@ -86,6 +87,13 @@ PARTS: dict[str, tuple[Entry, ...]] = {
         Entry("true negatives (labels)", "negatives", TEN | {"negatives": "true"}, knows_labels=True),
         Entry("SupCon (labels)", "supcon", TEN, knows_labels=True),
     ),
+    "positives": (
+        Entry("augmentation", "positives", TEN, baselines=("random", "supervised")),
+        *(
+            Entry(kind, "positives", TEN | {"positives": kind})
+            for kind in ("overlap", "season", "mixup", "cutmix", "policy", "selfaugment", "generated")
+        ),
+    ),
     "seasons": (
         Entry("MoCo v2", "seco", TEN | {"keys": "augmented"}, baselines=("random", "supervised")),
         Entry("MoCo v2 + TP", "seco", TEN | {"keys": "temporal"}),
@@ -100,8 +108,9 @@ PARTS: dict[str, tuple[Entry, ...]] = {
 ASKED: dict[str, dict[str, tuple[Any, ...]]] = {
     "pretext": {"labels": (0.1,), "segment": (1.0,), "scores": ("accuracy",)},
     "contrastive": {"labels": (0.1,), "segment": (1.0,), "scores": ("accuracy",)},
+    "positives": {"labels": (0.1,), "segment": (), "scores": ("accuracy",)},
     "seasons": {"labels": (0.1, 1.0), "segment": (), "scores": ("accuracy", "mAP")},
-    "sensors": {"labels": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0), "segment": (0.1, 1.0), "scores": ("accuracy",)},
+    "sensors": {"labels": (0.01, 0.05, 0.1, 0.2, 0.5, 1.0), "segment": (0.1, 1.0), "scores": ("accuracy", "mAP")},
 }
 
 
@@ -110,7 +119,7 @@ class League:
     """Who plays, on what, and for how long."""
 
     # Which chapters
-    part: Literal["pretext", "contrastive", "seasons", "sensors"] = "pretext"
+    part: Literal["pretext", "contrastive", "positives", "seasons", "sensors"] = "pretext"
     # Only these of them
     only: tuple[str, ...] = ()
     # Each chapter runs once under each of these
@@ -121,12 +130,19 @@ class League:
     scenes: int = 2000
     # Side of an image in pixels; folders are resized to it, scenes generated at it
     image_size: int = 64
+    # What --data holds, where its names do not tell: images, stack, series, eurosat, bigearthnet, sen12ms or seco
+    layout: str | None = None
+    # Options of its reader, as JSON
+    options: str = "{}"
+    # Leave out files that cannot be used, and list them, instead of stopping
+    skip_bad_files: bool = False
     # Times the default epochs of every chapter
     budget: float = 1.0
     # Parts of the labels on which encoder and classifier are fine-tuned, and if several also linear probes; by default
     # 0.1, of seasons 0.1 1.0, of sensors six
     labels: tuple[float, ...] | None = None
-    # Parts of the masks from which segmentation is learned, where the data have masks; by default 1.0, of seasons none
+    # Parts of the masks from which segmentation is learned, where the data have masks; by default 1.0, in the parts
+    # positives and seasons none
     segment: tuple[float, ...] | None = None
     # Accuracy of an image's class, mean average precision of several labels; by default accuracy, of seasons both
     scores: tuple[Literal["accuracy", "mAP"], ...] | None = None
@@ -251,6 +267,9 @@ def settings(league: League, entry: Entry, seed: int) -> dict[str, Any]:
             "data": league.data,
             "scenes": league.scenes,
             "image_size": league.image_size,
+            "layout": league.layout,
+            "options": league.options,
+            "skip_bad_files": league.skip_bad_files,
             "seed": seed,
             "epochs": max(1, round(league.budget * epochs)),
             "baselines": entry.baselines is not None,
@@ -273,6 +292,6 @@ def flags(values: dict[str, Any]) -> list[str]:
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             line.append(f"--{flag}" if value else f"--no-{flag}")
-        elif value != ():
+        elif value not in ((), None):
             line += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
     return line

@@ -13,7 +13,6 @@ from minissl.augment import cutmix, mixup
 from minissl.augment.filtering import interpolation_matrix, separable
 from minissl.augment.policies import Policy, apply_policy
 from minissl.backend import Array
-from minissl.data import scenes
 from minissl.data.loader import Batch
 from minissl.evaluation import Labelled
 from minissl.models.gan import doublings
@@ -25,7 +24,6 @@ from reference.contrast import Config, augmented
 from reference.method import Inputs, Method
 
 Pair = tuple[Array, Array]
-OTHER_DAY = 99  # names the random numbers of a place's second acquisition; those of `scenes` have small names
 PROBED = 1000  # images whose turns are told
 CODE, LATENT = 64, 16  # numbers that the painter has of an anchor, and random ones
 NOISE = 0.3  # deviation of the noise on what D judges, as in the GAN's own chapter; it falls to 0
@@ -63,11 +61,6 @@ def windows(rng: np.random.Generator, count: int, length: int, side: int) -> np.
     return np.stack([first, (first + moved).clip(0, side - length)])
 
 
-def season(images: Array, others: Array, rng: np.random.Generator, c: Config) -> Pair:
-    """A place on two days, each in a crop of its own."""
-    return geometry(images, rng, c), geometry(others, rng, c)
-
-
 def mixture(kind: Literal["mixup", "cutmix"], images: Array, rng: np.random.Generator, c: Config, alpha: float) -> Pair:
     """t(x), and t'(x) with another image laid over it or pasted into it; half of it or more stays t'(x)."""
     anchor, view = augmentation(images, rng, c)
@@ -80,14 +73,6 @@ def policy(images: Array, rng: np.random.Generator, c: Config, recipe: Policy) -
     upright = replace(c, turns=False)
     anchor, positive = (apply_policy(geometry(images, rng, upright), recipe, rng) for _ in range(2))
     return anchor, positive
-
-
-def other_season(count: int, size: int, seed: int) -> np.ndarray:
-    """The first `count` places of the world `seed` on another day, as `scenes.generate` stores them."""
-    with backend.get("numpy").training_run():
-        places = (scenes.locate(seed, i, size) for i in range(count))
-        days = (np.random.default_rng((seed, i, OTHER_DAY)) for i in range(count))
-        return np.stack([scenes.photograph(place, day) for place, day in zip(places, days, strict=True)])
 
 
 def turns_told(method: Method, images: np.ndarray) -> float:

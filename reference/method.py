@@ -9,9 +9,12 @@ import numpy as np
 from minissl import augment, backend, data, nn, random
 from minissl.data import DataSet
 from minissl.data.loader import Batch
+from minissl.data.scenes.render import RED_GREEN_BLUE, tone
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
 from reference.settings import Settings, options_of
+
+SENTINEL_2 = (12, 13)  # channels: all bands, or those without B10
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Method(nn.Module):
             options_of(config.options),
             **cls.of_scenes(config),
         )
+
+    @classmethod
+    def open_images(cls, config: Any, channels: int) -> DataSet:
+        """What to embed with a trained encoder, of so many channels, which may need less than training does."""
+        return cls.open_data(config)
 
     @property
     def foundation(self) -> nn.Module:
@@ -144,5 +152,10 @@ def build(chapter: type[Method], config: Settings, inputs: Inputs) -> Method:
 
 
 def visible(images: np.ndarray) -> np.ndarray:
-    """Images of any number of channels as three (or one) that a screen shows, in [0, 1]."""
+    """Images of any number of channels as three (or one) that a screen shows, in [0, 1].
+
+    Twelve or thirteen are taken for Sentinel-2's, in their order: B4, B3, B2 are shown.
+    """
+    if images.shape[-1] in SENTINEL_2:
+        return tone(images[..., RED_GREEN_BLUE])
     return np.clip(images[..., :3] if images.shape[-1] >= 3 else images[..., :1], 0, 1)

@@ -157,9 +157,11 @@ def tables(found: dict[str, Any]) -> str:
         for part, figures in found.get("segmentation", {}).items()
         for name, values in figures.items()
     }
-    fine_tuning = {f"{part} of labels": values for part, values in found.get("fine_tuning", {}).items()}
+    of_labels = lambda part: part.replace("%", "% of labels")  # "10%, mAP" is 10% of labels, mAP
+    fine_tuning = {of_labels(part): values for part, values in found.get("fine_tuning", {}).items()}
+    probes = found.get("probes", {})
     rows = {
-        "accuracy, %": found.get("probes", {}),
+        "score, %" if any("mAP" in name for name in probes) else "accuracy, %": probes,
         "linear probe, %": found.get("layers", {}),
         "fine-tuned, %": fine_tuning,
         "segmentation, %": segmentation,

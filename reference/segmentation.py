@@ -11,11 +11,11 @@ import numpy as np
 
 from minissl import augment, backend, evaluation, losses, models
 from minissl.data import DataSet, evenly
+from minissl.data.colours import land_colours
 from minissl.data.loader import Batch
 from minissl.data.scenes import COVERS
 from minissl.models import Backbone
 from minissl.tensor import Tensor
-from minissl.viz.colours import land_colours
 from reference.method import Inputs, Method
 from reference.settings import Settings
 from reference.supervised import Downstream
@@ -111,8 +111,11 @@ def cannot_segment(method: Method, parts: dict[str, DataSet]) -> str | None:
 
 def covers(parts: dict[str, DataSet]) -> tuple[str, ...]:
     """The names of the classes of pixels: the scenes' own, else their numbers up to the largest."""
-    if parts["train"].name == "scenes":
+    data = parts["train"]
+    if data.name == "scenes" or data.tags == COVERS:
         return COVERS
+    if data.tags and data.classes == data.tags:  # classes of places and of pixels are the same, as in SEN12MS
+        return data.tags
     largest = max(int(part["masks"].max(initial=0, where=part["masks"] != NO_CLASS)) for part in parts.values())
     return tuple(map(str, range(1 + largest)))
 

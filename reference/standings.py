@@ -118,7 +118,8 @@ def draw_labels(league: "League", found: Rows, path: Path) -> None:
             x = 100 * np.array(parts)
             ax.plot(x, mean, color=COLOURS[k], marker=MARKERS[k], markersize=4, label=label)
             ax.fill_between(x, mean - deviation, mean + deviation, color=COLOURS[k], alpha=0.2, linewidth=0)
-        ax.axhline(mean[-1], color="0.35", linestyle=":", label="random weights, all labels")
+        if parts[-1] == 1:
+            ax.axhline(mean[-1], color="0.35", linestyle=":", label="random weights, all labels")
         ax.set(title=entry.title, xscale="log", xlabel="labels, %")
         ax.set_xticks(x, [f"{part:g}" for part in x])
         ax.minorticks_off()

@@ -11,7 +11,7 @@ from minissl import augment, backend, nn, random
 from minissl.data import DataSet, scenes
 from minissl.optim import Optimizer
 from minissl.tensor import Tensor
-from reference import captions, contrast, makers, pictures
+from reference import captions, contrast, pictures
 from reference.earth.sar_optical import joined
 from reference.method import Inputs, build
 from reference.trainer import make_optimizer
@@ -61,12 +61,11 @@ def find(module: str) -> type[contrast.Contrastive]:
 
 @cache
 def tiny_data(bands: Any = "rgb", count: int = 2 * N) -> DataSet:
-    """Scenes of 16 pixels with all that a chapter may ask for: captions, another day, noise for seasons and radar."""
+    """Scenes of 16 pixels with all that a chapter may ask for: captions, noise for seasons and radar."""
     data, rng = scenes.generate(count, 16, bands=bands), np.random.default_rng(0)
     data.arrays["captions"] = captions.compose(data, "scenes", 0.5, 0)
     data.arrays["seasons"] = rng.integers(0, 256, (count, 4, 16, 16, 3), np.uint8)
     data.arrays["sar"] = rng.normal(-12, 6, (count, 16, 16, 2)).astype("float32")
-    data.arrays["other_season"] = makers.other_season(count, 16, 0)
     return data
 
 
@@ -83,8 +82,8 @@ def noise_images(channels: int, count: int = N, size: int = 16) -> np.ndarray:
 
 def with_channels(data: DataSet, channels: int) -> DataSet:
     """The same with noise for images, of any number of channels."""
-    images, others = np.split(noise_images(channels, 2 * len(data)), 2)
-    return DataSet(data.arrays | {"images": images, "other_season": others}, data.classes)
+    noise = noise_images(channels, 3 * len(data)).reshape(len(data), 3, 16, 16, channels)
+    return DataSet(data.arrays | {"images": noise[:, 0], "seasons": noise}, data.classes)
 
 
 def make(name: str, data: DataSet | None = None, /, **settings: Any) -> Any:

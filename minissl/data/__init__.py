@@ -15,7 +15,7 @@ import numpy as np
 
 from minissl.data.badfiles import BadFile
 from minissl.data.band_statistics import BandStatistics, statistics
-from minissl.data.dataset import PARTS, DataSet, evenly
+from minissl.data.dataset import PARTS, DataSet, check_range, evenly
 from minissl.data.download import DOWNLOADS, DownloadFailed, fetch
 from minissl.data.folder import read_folder
 from minissl.data.loader import Loader
@@ -33,6 +33,7 @@ __all__ = [
     "DataSet",
     "DownloadFailed",
     "Loader",
+    "check_range",
     "evenly",
     "fetch",
     "hashed_parts",

@@ -73,6 +73,21 @@ class DataSet:
         return chosen
 
 
+def check_range(data: DataSet) -> None:
+    """Raise ValueError for stored floats outside [0, 1], which augmentations would clip without a word."""
+    for key in ("images", "seasons"):
+        if key not in data or data[key].dtype.kind != "f":
+            continue
+        array = data[key]
+        parts = [array[start : start + 256] for start in range(0, len(array), 256)]  # it may be mapped from a file
+        low, high = min(part.min() for part in parts), max(part.max() for part in parts)
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"floating-point {key} must lie in [0, 1], got {low:.4g} to {high:.4g} in data {data.name!r}; "
+                "scale them first, as in reflectance / 10,000 clipped to 1"
+            )
+
+
 def evenly(n: int, count: int) -> np.ndarray:
     """At most `count` of the indices 0 to n - 1, evenly spaced: images of a folder are sorted by class."""
     return np.linspace(0, n - 1, min(n, count), dtype=int)

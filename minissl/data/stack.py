@@ -35,11 +35,13 @@ def read_stack(
     names: Mapping[str, str] | None = None,
     scale: float | None = None,
     bands: Sequence[str] = (),
+    offset: float = 0,
 ) -> DataSet:
     """Read a .npz, a .npy or a folder of .npy files as a DataSet.
 
     names   a data set's name for an array: its name in the file; then only these are read
     scale   what "images" and "seasons" are divided by, 10,000 for Sentinel-2, then clipped to [0, 1], float32
+    offset  what is taken from them before: since January 2022 Sentinel-2's products come with 1,000 added
     bands   the names of the channels, where the file doesn't hold them; 13 of scaled images are Sentinel-2's
 
     Raises ValueError, naming the file and the remedy, for a path that is none of these, for unreadable, pickled or
@@ -61,7 +63,7 @@ def read_stack(
         raise ValueError(f"{path} needs an array 'images', got {_shapes(arrays)}; {SAY_WHICH}; or {REMEDY}")
     for key in ("images", "seasons"):
         if scale and key in arrays:
-            arrays[key] = _scaled(arrays[key], scale)
+            arrays[key] = _scaled(arrays[key], scale, offset)
             bands = bands or (BANDS if arrays[key].shape[-1] == len(BANDS) else ())
     classes, tags, own_bands = (tuple(map(str, arrays.pop(names, ()))) for names in NAMES)
     for key, array in arrays.items():
@@ -105,11 +107,11 @@ def _shapes(arrays: dict[str, np.ndarray]) -> str:
     return ", ".join(f"{key!r} {array.dtype} {array.shape}" for key, array in sorted(arrays.items()))
 
 
-def _scaled(array: np.ndarray, scale: float) -> np.ndarray:
+def _scaled(array: np.ndarray, scale: float, offset: float) -> np.ndarray:
     """In blocks, and onto a file where memory is short."""
     scaled = allocate(array.shape, np.dtype(np.float32))
     for start in range(0, len(array), 64):
-        scaled[start : start + 64] = (array[start : start + 64] / np.float32(scale)).clip(0, 1)
+        scaled[start : start + 64] = ((array[start : start + 64] - np.float32(offset)) / np.float32(scale)).clip(0, 1)
     return scaled
 
 
@@ -138,6 +140,8 @@ def _check(what: str, key: str, array: np.ndarray, classes: int) -> None:
             raise ValueError(f"{what} must be (N, H, W, C), got {array.shape}, which has the bands first; {remedy}")
     elif key == "labels" and not whole:
         raise ValueError(f"{what} must hold whole numbers, got {array.dtype}; save labels.astype('int64')")
+    elif key == "labels" and array.size and array.min() < 0:
+        raise ValueError(f"{what} must not be negative, got {array.min()}; leave out rows without a label")
     elif key == "labels" and classes and array.ndim == 1 and array.size and array.max() >= classes:
         raise ValueError(f"{what} must be below the number of classes, {classes}, got {array.max()}; correct either")
     elif key == "part" and not (whole and array.ndim == 1 and np.isin(array, range(len(PARTS))).all()):

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minissl.data import LAYOUTS, DataSet, evenly, open_data
-from minissl.viz.colours import RAMP, cover_colours, ndvi_colours, radar, stretched
+from minissl.data.colours import RAMP, cover_colours, ndvi_colours, radar, stretched
 from minissl.viz.curves import curves
 from minissl.viz.images import image_grid
 
@@ -57,7 +57,8 @@ def pictures(data: DataSet, row: int) -> dict[str, np.ndarray]:
     if "seasons" in data:
         days = data["days"][row] if "days" in data else None
         for t in dates(data, row):
-            kind = "true colour" if set(TRUE) <= set(bands) else "NDVI"
+            coloured = set(TRUE) <= set(bands) or image.shape[-1] == 3
+            kind = "true colour" if coloured else bands[0] if bands else "band 1"
             title = f"{kind}, date {t + 1}" + (f", day {days[t] + 1}" if days is not None and len(data) == 1 else "")
             found[title] = optical(data["seasons"][row, t], bands)
     elif bands == RADAR:
@@ -174,7 +175,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     quicklook(data, arguments.out, arguments.count)
     print(arguments.out)
-    if "seasons" in data and "days" in data and len(data) == 1:
+    told = data.bands == ("NDVI",) or {"B4", "B8"} <= set(data.bands)
+    if "seasons" in data and "days" in data and len(data) == 1 and told:
         series = arguments.out.with_stem(arguments.out.stem + "_series")
         draw_series(data, series)
         print(series)

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import backend, evaluation, losses, models, nn, viz
-from minissl.data import DataSet
+from minissl.data import DataSet, colours
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, no_grad
 from reference import captions, contrast, pictures, radar
@@ -123,7 +123,7 @@ class CLIP(contrast.Contrastive):
         image, other = views
         found = super().shown((image,))
         if self.config.other == "s1":
-            found["Sentinel-1, VV"] = (backend.to_host(other)[..., :1] + 2) / 4
+            found["Sentinel-1 (VV, VH, VV-VH)"] = colours.radar(radar.decibels((backend.to_host(other) + 2) / 4))
         return found
 
     def measure(self, parts: dict[str, DataSet], out: Path) -> dict[str, float]:

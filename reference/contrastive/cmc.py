@@ -29,7 +29,7 @@ import numpy as np
 from minissl import backend, losses, models, nn
 from minissl.data.loader import Batch
 from minissl.data.scenes import BANDS
-from minissl.data.scenes.render import RED_GREEN_BLUE, true_colour
+from minissl.data.scenes.render import RED_GREEN_BLUE, tone
 from minissl.models.cross_channel import LAB_CENTRE, LAB_SPREAD, ChannelGroups, StandardizedLab
 from minissl.tensor import Tensor
 from reference import contrast
@@ -121,13 +121,10 @@ class CMC(contrast.Contrastive):
             images = [seen(x, SHOWN[0]), *(seen(0.6 * x, bands) for bands in SHOWN[1:])]  # plants are bright there
         return dict(zip(self.groups, images, strict=True))
 
-    def picture(self, images: np.ndarray) -> np.ndarray:
-        return super().picture(images) if self.config.views == "lab" else seen(images, RED_GREEN_BLUE)
-
 
 def seen(images: np.ndarray, bands: tuple[int, ...]) -> np.ndarray:
     """Three bands of reflectance as red, green and blue, in [0, 1]."""
-    return true_colour(images[..., bands]) / np.float32(255)
+    return tone(images[..., bands])
 
 
 def check_channels(config: Config, inputs: Inputs) -> None:

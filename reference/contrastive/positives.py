@@ -45,7 +45,7 @@ from minissl.augment.policies import Policy, random_policy
 from minissl.data import DataSet, scenes
 from minissl.data.loader import Batch
 from minissl.optim.ema import copy_module
-from reference import makers
+from reference import makers, seasons
 from reference.contrastive import simclr
 from reference.method import Inputs, build
 from reference.trainer import train
@@ -96,15 +96,14 @@ class Positives(simclr.SimCLR):
             self.painter = copy_module(makers.Painter(config.image_size, inputs.channels, config.width))
 
     @classmethod
+    def of_scenes(cls, config: Any) -> dict[str, Any]:
+        return {"seasons": 2} if config.positives == "season" else {}
+
+    @classmethod
     def open_data(cls, config: Any) -> DataSet:
         data = super().open_data(config)
-        if config.positives == "season" and "other_season" not in data:
-            if config.data != "scenes":
-                raise ValueError(
-                    f"--positives season: data {config.data!r} shows every place once; expected a stack with an array "
-                    "'other_season' beside 'images', or generated scenes"
-                )
-            data.arrays["other_season"] = makers.other_season(len(data), config.image_size, config.seed)
+        if config.positives == "season":
+            seasons.check(data, "--positives season", least=2)
         return data
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
@@ -118,7 +117,8 @@ class Positives(simclr.SimCLR):
             case "overlap":
                 return makers.overlap(images, rng, c.crop)
             case "season":
-                return makers.season(images, self.raw({"images": batch["other_season"]}), rng, c)
+                one, other = (self.raw({"images": date}) for date in seasons.drawn(batch["seasons"], rng, 2))
+                return makers.geometry(one, rng, c), makers.geometry(other, rng, c)
             case "mixup" | "cutmix":
                 return makers.mixture(kind, images, rng, c, c.alpha)
             case "policy" | "selfaugment":
@@ -182,12 +182,11 @@ class Positives(simclr.SimCLR):
         """For some images anchor and positive of every kind that needs no training, and of this run's."""
         c, batch = self.config, test.some(SHOWN).arrays
         if c.data == "scenes":  # other images than those of the run may not be there on another day
-            batch = {"images": scenes.generate(SHOWN, c.image_size, c.seed)["images"]}
-            batch["other_season"] = makers.other_season(SHOWN, c.image_size, c.seed)
+            batch = scenes.generate(SHOWN, c.image_size, c.seed, seasons=2).arrays
         kinds = [kind for kind in get_args(Kind) if kind not in LEARNED or kind == c.positives]
         rows = [("image", self.raw(batch))]
         for kind in kinds:
-            if kind != "season" or "other_season" in batch:
+            if kind != "season" or "seasons" in batch:
                 anchor, positive = self.pair(kind, batch, random.seed(c.seed))
                 rows += [(f"{kind}: anchor", anchor), ("positive", positive)]
         grid = [list(self.picture(backend.to_host(images))) for _, images in rows]

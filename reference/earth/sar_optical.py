@@ -30,15 +30,12 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import backend, losses, models, nn, ops
-from minissl.data import DataSet
+from minissl.data import DataSet, colours
 from minissl.data.loader import Batch
-from minissl.data.scenes import BANDS
 from minissl.models import Backbone
 from minissl.models.cross_channel import ChannelGroups
 from minissl.tensor import Tensor
-from minissl.viz import colours
 from reference import contrast, radar
-from reference.contrastive.cmc import RED_GREEN_BLUE, seen
 from reference.method import Inputs
 
 CHANNELS = {"s1": slice(-2, None), "s2": slice(0, -2), "early": slice(None)}  # of images: all bands, then VV and VH
@@ -105,6 +102,19 @@ class SarOptical(contrast.Contrastive):
         radar.check(found, "sar_optical")
         return joined(found)
 
+    @classmethod
+    def open_images(cls, config: Any, channels: int) -> DataSet:
+        """An encoder of one sensor needs that sensor alone; the other, which it does not see, is then empty."""
+        found = super().open_images(config, channels)
+        N, H, W, _ = found["images"].shape
+        if config.sees == "s1" and found.bands == ("VV", "VH"):
+            found.arrays |= {"sar": found["images"], "images": np.zeros((N, H, W, channels - 2), np.float32)}
+            found.bands = ()
+        if config.sees == "s2" and "sar" not in found:
+            found.arrays["sar"] = np.full((N, H, W, 2), radar.FLOOR, np.float32)
+        radar.check(found, "sar_optical")
+        return joined(found)
+
     @property
     def towers(self) -> list[Backbone]:
         """The encoders of Sentinel-1 and of Sentinel-2."""
@@ -135,8 +145,7 @@ class SarOptical(contrast.Contrastive):
         return found
 
     def picture(self, images: np.ndarray) -> np.ndarray:
-        optical = images[..., CHANNELS["s2"]]
-        return seen(optical, RED_GREEN_BLUE) if optical.shape[-1] == len(BANDS) else super().picture(optical)
+        return super().picture(images[..., CHANNELS["s2"]])
 
 
 def backbone(config: Config, channels: int) -> Backbone:

@@ -1,8 +1,9 @@
 """Seasonal contrast: a place in another season is a positive, and the network learns what seasons change as well.
 
 A field is ploughed, green, ripe and under snow within a year: to MoCo, which augments one picture, it stays one colour.
-Of each place three dates t₀, t₁, t₂ are drawn, all different, and two augmentations a, a'. Beside the query stand
-three keys, each of which shares something else with it:
+Of each place three dates t₀, t₁, t₂ are drawn, all different, and two changes of colour a, a'; each picture has a crop
+and turns of its own, so that no key is known by its frame. Beside the query stand three keys, each of which shares
+something else with it:
 
     query  a(x at t₀)
     k₀     a'(x at t₁)     another season, another augmentation
@@ -26,7 +27,8 @@ encoder has to keep both, the change of seasons and that of colours, and a task 
 Uncurated Remote Sensing Data")
 
 Differs from the paper: a ResNet-18 of width 16, a queue of 512 keys, four dates a place in place of five, and MoCo's
-augmentations with quarter turns; true colour by default, as there.
+augmentations with quarter turns; true colour by default, as there. In the authors' code query and k₁ have no colours
+drawn at all, dates may repeat, and the other keys of all places of the batch are negatives, not only the place's own.
 """
 
 import math
@@ -36,9 +38,12 @@ from typing import Any, Literal
 import numpy as np
 
 from minissl import backend, losses, models, nn, ops, random
+from minissl.backend import Array
 from minissl.data import DataSet
 from minissl.data.loader import Batch
 from minissl.tensor import Tensor, stop_gradient
+from reference import seasons
+from reference.contrast import coloured, framed
 from reference.contrastive import moco
 from reference.contrastive.moco import MoCo, sub_batches
 from reference.method import Inputs
@@ -92,7 +97,7 @@ class SeCo(MoCo):
     @classmethod
     def open_data(cls, config: Any) -> DataSet:
         found = super().open_data(config)
-        check_seasons(found)
+        seasons.check(found, "seco", DATES)
         return found
 
     @property
@@ -105,19 +110,24 @@ class SeCo(MoCo):
 
     def views(self, batch: Batch, rng: np.random.Generator) -> tuple[Any, ...]:
         """The query and its keys, (N, H, W, C) each."""
-        seasons = batch["seasons"]  # (N, T, H, W, C)
-        N, T = seasons.shape[:2]
-        dates = rng.permuted(np.tile(np.arange(T), (N, 1)), axis=1)[:, :DATES].T  # (3, N), without replacement
-        x = [self.raw({"images": seasons[np.arange(N), t]}) for t in dates]
+        x = [self.raw({"images": date}) for date in seasons.drawn(batch["seasons"], rng, DATES)]
+        # What draws the colours; every view has a crop and turns of its own.
         a, other = random.whole(rng).integers(2**32, size=2)
-        drawn = lambda images, seed: self.view(
-            images, random.seeded_like(rng, seed)
-        )  # alike for all seasons of a place
         if self.config.keys == "augmented":
-            return drawn(x[0], a), drawn(x[0], other)
+            return self.drawn(x[0], a, rng), self.drawn(x[0], other, rng)
         if self.config.keys == "temporal":
-            return drawn(x[0], a), drawn(x[1], other)
-        return drawn(x[0], a), drawn(x[1], other), drawn(x[2], a), drawn(x[0], other)
+            return self.drawn(x[0], a, rng), self.drawn(x[1], other, rng)
+        return (
+            self.drawn(x[0], a, rng),
+            self.drawn(x[1], other, rng),
+            self.drawn(x[2], a, rng),
+            self.drawn(x[0], other, rng),
+        )
+
+    def drawn(self, images: Array, colours: int, rng: np.random.Generator) -> Array:
+        """Any crop, and the colours that this seed draws, the same for the same place whatever its season."""
+        images = framed(images, rng, self.config)
+        return self.standardize(coloured(images, random.seeded_like(rng, colours), self.config))
 
     def shown(self, views: tuple[Any, ...]) -> dict[str, np.ndarray]:
         return dict(zip(SHARED[self.config.keys], super().shown(views).values(), strict=True))
@@ -157,13 +167,3 @@ class SideBySide(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return ops.concatenate([head(h) for head in self.heads], axis=1)
-
-
-def check_seasons(data: DataSet) -> None:
-    """Raise ValueError where there are not enough dates of every place."""
-    if "seasons" not in data or data["seasons"].ndim != 5 or data["seasons"].shape[1] < DATES:
-        found = f"has shape {data['seasons'].shape}" if "seasons" in data else "is not there"
-        raise ValueError(
-            f"seco: expected an array 'seasons' (N, T, H, W, C) with at least {DATES} dates of each place, "
-            f"in data {data.name!r}; it {found}"
-        )

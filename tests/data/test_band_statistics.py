@@ -105,6 +105,11 @@ def test_parts_of_a_set_are_told_apart(stack: Path, monkeypatch: pytest.MonkeyPa
     assert [statistics(half, beside=stack) for half in halves] == expected
 
 
+def test_parts_without_paths_are_told_apart_by_their_rows(stack: Path) -> None:
+    halves = [DataSet({"images": IMAGES[:3]}), DataSet({"images": IMAGES[:3] / 2})]
+    assert [statistics(half, beside=stack) for half in halves] == [statistics(half) for half in halves]
+
+
 def test_where_nothing_can_be_written_there_is_no_copy(stack: Path, openings: list[Any]) -> None:
     stack.with_name("set.npz.statistics.json").mkdir()  # replacing a folder by a file fails for every user
     assert statistics(stack) == statistics(stack)

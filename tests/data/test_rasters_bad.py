@@ -104,6 +104,7 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda r: write(r / channel("VH"), holes(radar(1)[..., 1:], 73), corner=(CORNER[0] + 1200, CORNER[1])),
         "51% of its pixels hold no data",
     ),
+    "no page": ("bigearthnet", lambda r: (r / band("B09")).write_bytes(b"II*\0" + bytes(4)), "not a readable TIFF"),
     # SEN12MS
     "no s1": ("sen12ms", lambda r: (r / SEN.format("s1")).unlink(), r"p1\.tif: has no partner in s1; add it"),
     "only lc": ("sen12ms", lambda r: [(r / SEN.format(k)).unlink() for k in ("s1", "s2")], "no partner in s1, s2"),

@@ -162,6 +162,7 @@ def test_two_radar_patches_of_one_optical_are_named(copy: Callable[[str], Path])
 
 def test_sen12ms_groups_land_cover(copy: Callable[[str], Path]) -> None:
     root = copy("sen12ms")
+    (root / f"{SEN.format('s2')}.aux.xml").write_text("<PAMDataset/>")  # as other programs leave them there
     cover = np.full((SIZE, SIZE, 4), 17, np.uint16)  # 144 pixels: 14 are 9.7%, 15 are 10.4%
     cover.reshape(-1, 4)[:14] = 1
     cover.reshape(-1, 4)[14:29] = 13

@@ -57,6 +57,10 @@ def test_a_failed_write_leaves_nothing(tmp_path):
         ({"images": IMAGES.astype(object)}, "holds Python objects.*np.savez"),
         ({"images": IMAGES, "labels": LABELS / 1.0}, r"'labels' must hold whole numbers, got float64.*astype"),
         ({"images": IMAGES, "labels": LABELS, "classes": ["sea"]}, "below the number of classes, 1, got 1"),
+        (
+            {"images": IMAGES, "labels": LABELS - 1},
+            "'labels' must not be negative, got -1; leave out rows without a label",
+        ),
         ({"images": IMAGES, "part": LABELS + 2}, "'part' must hold.*0, 1 or 2 for train, validation, test"),
         ({"images": IMAGES, "part": ["train"] * 5}, "'part' must hold.*0, 1 or 2 for train, validation, test"),
     ],
@@ -97,6 +101,8 @@ def test_other_names_and_digital_numbers_are_opened_when_told(tmp_path):
     assert sorted(data.arrays) == ["images", "masks"]
     np.testing.assert_allclose(data["images"], np.clip(numbers / 1e4, 0, 1), rtol=1e-6)
     assert data["images"].dtype == np.float32
+    raised = read_stack(tmp_path / "set.npz", names={"images": "s2l1c"}, scale=10_000, offset=1000)
+    np.testing.assert_allclose(raised["images"], np.clip((numbers - 1000.0) / 1e4, 0, 1), atol=1e-6)
     assert (data.bands[0], data.bands[8], len(data.bands)) == ("B1", "B8A", 13)
     with pytest.raises(ValueError, match=r"has no array 's2', but 'dem'.*correct `names`"):
         read_stack(tmp_path / "set.npz", names={"images": "s2"})

@@ -288,6 +288,13 @@ def test_numbers_of_unknown_range_are_refused_with_a_remedy(tmp_path: Path) -> N
         main(["simclr", *TINY, "--data", str(tmp_path / "set.npz"), "--out", str(tmp_path / "run")])
 
 
+def test_seasons_are_looked_at_as_images_are(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((60, 16, 16, 3), np.float32)
+    np.savez(tmp_path / "set.npz", images=images, seasons=10_000 * images[:, None].repeat(3, axis=1))
+    with pytest.raises(SystemExit, match=r"^error: floating-point seasons must lie in \[0, 1\], got .* to 1e\+04"):
+        main(["seco", *TINY, "--data", str(tmp_path / "set.npz"), "--out", str(tmp_path / "run")])
+
+
 def test_floats_outside_0_to_1_are_refused_before_they_would_be_clipped(tmp_path: Path) -> None:
     images = np.random.default_rng(0).uniform(-25, 0, (60, 16, 16, 2)).astype("float32")  # decibels, say
     np.savez(tmp_path / "set.npz", images=images)

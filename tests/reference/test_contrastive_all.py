@@ -48,7 +48,6 @@ CHANNELS = {"cmc": [3], "cmc spectral": [13]}  # of others any number
 CHANNELS |= {name: [5, 15] for name in CASES if "sar_optical" in name} | {"seco": [3], "seco temporal": [3]}
 SIZES = {"moco 3": 16, "cmc spectral": 24, "sar_optical": 64, "sar_optical s2 swin": 24}  # of features; of others 32
 LARGEST = {"byol": 10.0, "swav": 10.0, "simclr": 2 * math.log(2 * N - 1)}  # the loss of a first step is less
-RATES = {"moco": 1e-5, "clip": 1e-5, "instance_discrimination": 0.1}  # so that rounding stays small; of others 1e-3
 
 
 def test_every_chapter_is_here_and_the_command_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +150,7 @@ def test_a_step_on_any_number_of_channels(name: str, channels: int) -> None:
     assert h.shape == (len(data), SIZES.get(name, 32))
     for title, pictures in method.shown(views).items():
         assert len(pictures) == N and pictures.min() >= 0 and pictures.max() <= 1
-        assert pictures.shape[-1] == (1 if (channels < 3 and name != "cpc") or "VV" in title else 3)
+        assert pictures.shape[-1] == (1 if channels < 3 and name != "cpc" and "VV" not in title else 3)
 
 
 @every_case
@@ -197,7 +196,8 @@ def test_when_all_embeddings_are_alike_the_loss_is_the_reference(name: str) -> N
 @every_case
 def test_the_same_steps_on_both_backends(name: str, cupy: backend.Backend) -> None:
     found: list[Any] = []
-    settings = {"learning_rate": RATES.get(name.split()[0], 1e-3)} | ({"queue": N} if name == "swav" else {})
+    # Plain steps: Adam's first one is the sign of a gradient, which rounding turns where it is nearly 0.
+    settings = {"optimizer": "sgd", "learning_rate": 1e-3} | ({"queue": N} if name == "swav" else {})
     for place in ("numpy", "cupy"):
         with backend.use(place):
             method = make(name, **settings)

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from minissl import augment, backend, losses, nn, ops, random
 from minissl.data import DataSet, scenes
@@ -84,38 +83,34 @@ def test_overlapping_windows_are_parts_of_the_image() -> None:
 # -- season -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_other_season_is_the_same_place() -> None:
+def test_only_season_asks_scenes_for_two_days_and_they_are_of_one_place() -> None:
     whole, plain = (Positives.open_data(made(kind).config) for kind in ("season", "augmentation"))
-    assert "other_season" not in plain
+    assert "seasons" not in plain and whole["seasons"].shape[1] == 2
     np.testing.assert_array_equal(whole["images"], plain["images"])
-    one, other = (scenes.generate(60, 32)["images"], makers.other_season(60, 32, 0))
-    assert one.shape == other.shape and other.dtype == np.uint8
-    np.testing.assert_array_equal(other[:5], makers.other_season(5, 32, 0))
+    one, other = np.moveaxis(scenes.generate(60, 32, seasons=2)["seasons"], 1, 0)
     assert (np.abs(one.astype(float) - other).mean(axis=(1, 2, 3)) > 1).all()  # another day
     edges = [np.abs(np.diff(x.mean(axis=3), axis=1)).reshape(60, -1) for x in (one, other)]
     same, others = (np.corrcoef(edges[0], np.roll(edges[1], k, axis=0))[:60, 60:].diagonal() for k in (0, 1))
     assert (same > others).mean() > 0.8  # but the same lines on the ground
 
 
-def test_season_pairs_the_two_days() -> None:
-    batch = {key: np.full((N, 16, 16, 3), grey, np.uint8) for key, grey in (("images", 51), ("other_season", 204))}
-    anchor, positive = made("season").pair("season", batch, random.seed(0))
-    np.testing.assert_allclose(anchor, 0.2, atol=1e-5)  # and no colour is changed
-    np.testing.assert_allclose(positive, 0.8, atol=1e-5)
+def test_season_pairs_two_different_days() -> None:
+    days = np.array([51, 102, 204], np.uint8)[:, None, None, None]
+    batch = {"images": np.zeros((N, 16, 16, 3), np.uint8), "seasons": np.broadcast_to(days, (N, 3, 16, 16, 3))}
+    pairs = zip(*made("season").pair("season", batch, random.seed(0)), strict=True)
+    seen = {tuple(round(float(x.mean()), 3) for x in pair) for pair in pairs}
+    assert seen <= {(a, b) for a in (0.2, 0.4, 0.8) for b in (0.2, 0.4, 0.8) if a != b} and len(seen) > 2
 
 
 def test_season_asks_for_what_is_missing(tmp_path: Path) -> None:
-    for folder in ("water", "land"):
-        (tmp_path / folder).mkdir()
-        for i in range(4):
-            Image.new("RGB", (16, 16), (i, 0, 0)).save(tmp_path / folder / f"{i}.png")
-    config = made("season", data=str(tmp_path)).config
-    with pytest.raises(ValueError, match=r"--positives season: .*once; expected a stack with an array 'other_season'"):
+    np.save(tmp_path / "once.npy", noise_images(3, 2 * N))
+    config = made("season", data=str(tmp_path / "once.npy")).config
+    with pytest.raises(ValueError, match=r"--positives season: expected an array 'seasons' .* at least 2 dates"):
         Positives.open_data(config)
-    images, others = noise_images(3, 4 * N).reshape(2, 2 * N, 16, 16, 3)
-    np.savez(tmp_path / "two.npz", images=images, other_season=others)
+    seasons = noise_images(3, 4 * N).reshape(2 * N, 2, 16, 16, 3)
+    np.savez(tmp_path / "two.npz", images=seasons[:, 0], seasons=seasons)
     config = replace(config, data=str(tmp_path / "two.npz"))
-    np.testing.assert_array_equal(Positives.open_data(config)["other_season"], others)
+    np.testing.assert_array_equal(Positives.open_data(config)["seasons"], seasons)
 
 
 # -- mixtures ---------------------------------------------------------------------------------------------------------

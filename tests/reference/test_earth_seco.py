@@ -1,11 +1,13 @@
 """Seasonal contrast: which pictures are the keys, what each sub-space takes for a negative, and MoCo v2 inside it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from minissl import losses, random
+from reference import seasons
 from reference.contrastive.moco import MoCo
-from reference.earth.seco import check_seasons
 from tests.contrastive_chapters import D, N, embeddings, first_views, make, step, tiny_data
 
 
@@ -39,14 +41,24 @@ def test_which_dates_query_and_keys_have(keys: str, expected: str) -> None:
     assert seen == set(range(5))
 
 
-def test_the_second_key_has_the_augmentation_of_the_query_and_the_others_another_one() -> None:
-    """Seen on places that look alike on all dates."""
-    method, data = make("seco"), tiny_data()
-    batch = {"seasons": np.repeat(data["seasons"][:N, :1], 4, axis=1)}
-    query, k0, k1, k2 = method.views(batch, random.seed(3))
+def views_of_one_date(**settings: Any) -> tuple[np.ndarray, ...]:
+    """Of places that look alike on all dates."""
+    batch = {"seasons": np.repeat(tiny_data()["seasons"][:N, :1], 4, axis=1)}
+    return make("seco", **settings).views(batch, random.seed(3))
+
+
+def test_the_second_key_has_the_colours_of_the_query_and_the_others_other_ones() -> None:
+    query, k0, k1, k2 = views_of_one_date(crop=1.0, flip=False, turns=False)
     np.testing.assert_array_equal(k1, query)
     np.testing.assert_array_equal(k2, k0)
     assert np.abs(k0 - query).mean() > 0.1
+
+
+def test_no_key_is_known_by_its_frame() -> None:
+    views = views_of_one_date(jitter=0.0, grey=0.0, blur=0.0)
+    for i, one in enumerate(views):
+        for other in views[i + 1 :]:
+            assert (np.abs(one - other).mean(axis=(1, 2, 3)) > 0.1).mean() > 0.5
 
 
 def test_the_loss_is_the_sum_over_sub_spaces_with_the_places_other_keys_beyond_the_first() -> None:
@@ -99,11 +111,11 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(ValueError, match="--seasons: expected at least 3"):
         make("seco", seasons=2)
     data = tiny_data()
-    check_seasons(data)
+    seasons.check(data, "seco", 3)
     few = data.select(np.arange(4))
     few.arrays["seasons"] = few["seasons"][:, :2]
     with pytest.raises(ValueError, match=r"at least 3 dates of each place.*has shape \(4, 2, 16, 16, 3\)"):
-        check_seasons(few)
+        seasons.check(few, "seco", 3)
     del few.arrays["seasons"]
     with pytest.raises(ValueError, match="it is not there"):
-        check_seasons(few)
+        seasons.check(few, "seco", 3)

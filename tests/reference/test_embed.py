@@ -198,6 +198,17 @@ def test_two_sensors_are_joined_as_in_training(run: Path) -> None:
     command(f"--checkpoint run --data stack.npz {OUT}")
     both = np.concatenate([images, (sar.clip(-25, 0) + 25) / 25], axis=3)
     np.testing.assert_array_equal(result()["features"], extracted(Path("run"), both))
+    sole = {"data": "stack.npz", "width": 4, "image_size": 16, "sees": "s2"}
+    started(Path("sole"), sole, "sar_optical", channels=5)
+    np.savez("s2.npz", images=images)  # Sentinel-2 without its partner is enough for its encoder
+    command("--checkpoint sole --data stack.npz --out both.npz")
+    command("--checkpoint sole --data s2.npz --out sole.npz")
+    np.testing.assert_array_equal(result("sole.npz")["features"], result("both.npz")["features"])
+    started(Path("radar"), sole | {"sees": "s1"}, "sar_optical", channels=5)
+    np.savez("s1.npz", images=sar, bands=["VV", "VH"])
+    command("--checkpoint radar --data stack.npz --out both_radar.npz")
+    command("--checkpoint radar --data s1.npz --out sole_radar.npz")
+    np.testing.assert_array_equal(result("sole_radar.npz")["features"], result("both_radar.npz")["features"])
     command(f"--checkpoint {run} --data stack.npz --out optical.npz")  # and a run on images alone sees them alone
     np.testing.assert_allclose(result("optical.npz")["features"], extracted(run, images), rtol=1e-4, atol=1e-5)
 

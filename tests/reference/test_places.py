@@ -47,17 +47,28 @@ def test_a_label_needs_a_twentieth_of_the_tile_and_pixels_without_a_class_are_no
     assert cut.tags == ("0", "1", "2", "3") and cut["multi_labels"][0].tolist() == [0, 0, 0, 1]
 
 
-def test_only_what_varies_there_and_is_known_elsewhere_is_asked(whole: DataSet) -> None:
-    cut = places.tiles(whole, SIDE)
-    wanted = [[True, True, False, False]] * 2 + [[True, False, False, False], [False] * 4]
-    assert [places.asked(cut, place).tolist() for place in range(4)] == wanted
+def test_only_what_varies_there_and_is_known_in_both_other_parts_is_asked() -> None:
+    test = np.array([[1, 1, 0, 1, 1], [0, 1, 0, 0, 0]])
+    validation, train = np.array([[1, 1, 1, 1, 0]]), np.array([[1, 1, 1, 0, 1]])
+    assert places.asked(test, validation, train).tolist() == [True, False, False, False, False]
 
 
 def test_no_tile_of_the_place_is_trained_on(whole: DataSet) -> None:
-    fold = places.left_out(places.tiles(whole, SIDE), place=1, validation=2)
+    cut = places.tiles(whole, SIDE)
+    cut["masks"][...] = 0
+    cut["multi_labels"][:] = np.tile([[1, 0, 0, 1], [0, 1, 0, 1]], (8, 1))  # in all places, covers 0 and 1 vary
+    fold = places.left_out(cut, place=1)
     parts = {name: set(fold.part(name)["scene"].tolist()) for name in data.PARTS}
-    assert parts == {"train": {0, 3}, "validation": {2}, "test": {1}}
+    assert parts == {"train": {2, 3}, "validation": {0}, "test": {1}}
     assert fold.tags == ("0", "1") and fold["multi_labels"].shape == (16, 2)
+
+
+def test_it_validates_where_most_can_be_asked(whole: DataSet) -> None:
+    """Place 1 has covers 0 and 1; of them place 2 has one, place 0 both, and the fourth none."""
+    whole["masks"][3, :, 8:] = 1  # or nothing would be left to train cover 1 on
+    fold = places.left_out(places.tiles(whole, SIDE), place=1)
+    assert set(fold.part("validation")["scene"].tolist()) == {0} and fold.tags == ("0", "1")
+    assert fold.part("train")["multi_labels"].any(axis=0).all()
 
 
 def test_every_place_that_can_be_asked_is_left_out_once(
@@ -103,5 +114,5 @@ def test_what_cannot_be_studied_is_refused(whole: DataSet, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="--tile: expected 1 to 16 pixels, got 17"):
         places.tiles(whole, 17)
     np.savez(tmp_path / "one.npz", s2=arrays["images"][2:], s1=arrays["sar"][2:], lulc=arrays["masks"][2:])
-    with pytest.raises(ValueError, match="expected at least 2 places with covers that others have, got 0"):
+    with pytest.raises(ValueError, match="expected at least 2 places with covers that two others have, got 0"):
         places.main(["--data", str(tmp_path / "one.npz"), "--options", OPTIONS, "--tile", "8"])

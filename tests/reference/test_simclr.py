@@ -49,6 +49,12 @@ def test_without_augmentation_a_view_is_the_standardised_image() -> None:
         np.testing.assert_allclose(x.std(axis=(0, 1, 2)), 1, atol=tolerance)
 
 
+def test_thirteen_bands_are_shown_in_true_colour() -> None:
+    data = tiny_data("s2")
+    shown = make("simclr", data).picture(data["images"])
+    assert np.abs(shown - tiny_data()["images"] / 255).mean() < 0.03  # the same places, but for the sensor's noise
+
+
 def test_training_lowers_the_loss_of_views_it_has_not_seen() -> None:
     method = make("simclr", embedding=16, temperature=0.2, crop=0.7, grey=0.0, blur=0.0)
     optimizer, held_out = make_optimizer(method, method.config), first_views(method)

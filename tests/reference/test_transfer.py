@@ -280,6 +280,9 @@ def test_classes_of_pixels_without_names_are_numbers(parts: Parts) -> None:
         for name, part in parts.items()
     }
     assert segmentation.covers(other) == ("0", "1", "2", "3")
+    for part in other.values():
+        part.tags = part.classes = ("forest", "water", "city", "field")
+    assert segmentation.covers(other) == ("forest", "water", "city", "field")
 
 
 # -- in a run ---------------------------------------------------------------------------------------------------------

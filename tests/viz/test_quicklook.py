@@ -72,6 +72,10 @@ def test_other_sets_get_what_they_have() -> None:
     seasons = np.stack([OPTICAL, OPTICAL], axis=1)
     found = pictures(DataSet({"images": OPTICAL, "seasons": seasons}, bands=BANDS), 0)
     assert list(found) == ["true colour, date 1", "true colour, date 2", "false colour: B8, B4, B3"]
+    rgb.arrays["seasons"] = rgb["images"][:, None].repeat(2, axis=1)
+    assert list(pictures(rgb, 0)) == ["true colour, date 1", "true colour, date 2"]
+    other = DataSet(SERIES.arrays, bands=("LAI",))
+    assert next(iter(pictures(other, 0))) == "LAI, date 1, day 1"
     assert list(pictures(SERIES, 0))[:2] == ["NDVI, date 1, day 1", "NDVI, date 2, day 31"]
 
 

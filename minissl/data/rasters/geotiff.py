@@ -1,5 +1,6 @@
 """One GeoTIFF: its pixels, what is missing in them, and where it lies. Needs tifffile."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,11 +63,14 @@ class _Opened:
             raise BadFile(self.path, "is missing", AGAIN)
         if self.path.stat().st_size == 0:
             raise BadFile(self.path, "an empty file (0 bytes)", AGAIN)
-        try:
-            self.file = tifffile.TiffFile(self.path)
-        except Exception as error:  # on bytes they don't expect decoders raise nearly anything
-            raise BadFile(self.path, f"not a readable TIFF ({error})", AGAIN) from error
-        return self.file.pages[0]
+        with ExitStack() as opened:
+            try:
+                self.file = opened.enter_context(tifffile.TiffFile(self.path))
+                page = self.file.pages[0]
+            except Exception as error:  # on bytes they don't expect decoders raise nearly anything
+                raise BadFile(self.path, f"not a readable TIFF ({error})", AGAIN) from error
+            opened.pop_all()  # it stays open until __exit__
+        return page
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.file.close()

@@ -151,7 +151,10 @@ def unmeasured(raster: Raster) -> np.ndarray:
 
 
 def reflectance(raster: Raster, path: Path) -> np.ndarray:
-    """Reflectance in [0, 1] from digital numbers, 10,000ths, or 255ths in 8 bits. BadFile where one is missing."""
+    """Reflectance in [0, 1] from digital numbers, 10,000ths, or 255ths in 8 bits. BadFile where one is missing.
+
+    Products since January 2022 (processing baseline 04.00) have 1,000 added, which no file tells: take it away first.
+    """
     if raster.dtype.kind == "f":
         raise BadFile(path, f"holds {raster.dtype}, of unknown units", "save reflectance x 10,000 as uint16")
     if count := int(unmeasured(raster).any(axis=-1).sum()):

@@ -106,7 +106,7 @@ def _find(root: Path, bad: list[BadFile]) -> list[Triplet]:
     """The patches by season, scene and number; what lacks a partner is bad."""
     groups: dict[tuple[str, str, int], dict[str, Path]] = {}
     for folder in season_folders(root):
-        for file in sorted(folder.glob("*/[!.]*.tif*")):
+        for file in sorted(file for file in folder.glob("*/[!.]*") if file.suffix in (".tif", ".tiff")):
             if name := NAME.fullmatch(file.name):
                 season, kind, scene, number = name.groups()
                 groups.setdefault((season, scene, int(number)), {})[kind] = file

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from minissl.data.colours import LAND, land_colours, radar
 from minissl.data.scenes.layout import COVERS
 from minissl.data.scenes.place import CLASSES
 from minissl.data.scenes.render import BANDS, true_colour
 from minissl.data.scenes.world import generate
-from minissl.viz.colours import LAND, land_colours, radar
 
 GAP = 6
 SEASONS = 4
