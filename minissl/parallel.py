@@ -30,6 +30,7 @@ from minissl.tensor import Tensor, record
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 SMALL = 1 << 23  # bytes up to which arrays travel together (8 MB)
 SOON, PAUSE = 2e-4, 2e-5  # seconds: the others are looked for without a pause, and then with pauses
+LAST_WORDS = 0.3  # seconds in which the launcher reads what was printed; on an abort it throws away the rest
 
 
 class Alone:
@@ -114,6 +115,7 @@ class MPI(Alone):
     def abort(self, code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(LAST_WORDS)
         self._comm.Abort(code)
         raise SystemExit(code)  # not reached
 

@@ -24,7 +24,7 @@ import minissl
 from minissl import parallel
 from minissl.data import DataSet
 
-PATIENCE = 1.0  # seconds that a rank waits for what rank 0 has to say, and for others that end, too
+PATIENCE = 2.0  # seconds that a rank waits for what rank 0 has to say, and for others that end, too
 WHOLE = 1 << 26  # bytes up to which an array is compared whole, else some of its rows
 ROWS = 1024
 
